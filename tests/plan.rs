@@ -108,7 +108,7 @@ impl Case {
     /// The node's shaping in that state.
     fn shaping(&self, state: &State, folder: &Path) -> Option<Shaping> {
         let inventory = self.inventory();
-        let mut wanted = Wanted { inventory: inventory.clone(), ..Wanted::default() };
+        let mut wanted = Wanted { inventory: inventory.clone().into(), ..Wanted::default() };
         if let Some(path) = &state.topology {
             wanted = wanted.with_topology(topology(&folder.join(path)), inventory.clone()).unwrap();
         }

@@ -129,9 +129,9 @@ impl InventoryInUse {
                 Some(node) if hosts.len() < open.len() => document(node).await,
                 _ => None,
             };
-            let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
+            let remembered = remembered.map(|document| document.wanted.inventory).unwrap_or_default();
             let resolve = |hosts: &BTreeMap<NodeName, Host>| {
-                let mut resolved = self.file.resolve(hosts, &remembered);
+                let mut resolved = self.file.resolve(hosts, &remembered.nodes);
                 // A node with a complete entry was asked only for link-local addresses. Its other mismatches do not
                 // count, because its agent checks the change.
                 resolved.mismatches.retain(|node, mismatch| {

@@ -163,6 +163,8 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         plan::{AgentAddress, Inventory, Missing, Mode, Moment, NodeLocation, OverlayRequest, Shape, Timing},
@@ -257,13 +259,17 @@ mod tests {
         assert!(refused(|wanted| wanted.overlays[0].since = u64::MAX).contains("has generation"));
         let n3: NodeName = "n3".parse().unwrap();
         let shared =
-            refused(|wanted| wanted.inventory.nodes.get_mut(&n3).unwrap().addresses = vec![[10, 0, 0, 1].into()]);
+            refused(|wanted| inventory_of(wanted).nodes.get_mut(&n3).unwrap().addresses = vec![[10, 0, 0, 1].into()]);
         assert!(shared.contains("10.0.0.1 is the address of both"), "{shared}");
         let zone = "Z".parse().unwrap();
-        let zones = refused(|wanted| drop(wanted.inventory.zones.insert(zone, vec!["n9".parse().unwrap()])));
+        let zones = refused(|wanted| drop(inventory_of(wanted).zones.insert(zone, vec!["n9".parse().unwrap()])));
         assert_eq!(zones, "the inventory does not have n9");
         let everyone = refused(|wanted| wanted.missing = missing(wanted.inventory.nodes.keys().cloned()));
         assert_eq!(everyone, "the document leaves out n[1-3]");
+    }
+
+    fn inventory_of(wanted: &mut Wanted) -> &mut Inventory {
+        Arc::make_mut(&mut wanted.inventory)
     }
 
     /// These nodes, left out with the first document.
@@ -290,7 +296,7 @@ mod tests {
         let (all, two, one) = (leaving_out(&[]), leaving_out(&["n3"]), leaving_out(&["n2", "n3"]));
         assert_eq!([&all, &two, &one].map(|document| document.is_on_all_of(&two)), [true, true, false]);
         let mut smaller = document();
-        smaller.inventory.nodes.retain(|node, _| node.as_str() == "n1");
+        inventory_of(&mut smaller).nodes.retain(|node, _| node.as_str() == "n1");
         assert_eq!([&two, &one].map(|document| smaller.is_on_all_of(document)), [false, true]);
     }
 

@@ -1,7 +1,7 @@
 //! The difference between two documents ([`Delta`]): a change of 10,000 nodes is some hundred bytes instead of a
 //! megabyte.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -160,12 +160,13 @@ impl Delta {
             return Err(DeltaError::Clear);
         }
         let Self { generation, topology, nodes, departed, zones, overlays, partitions, missing, digest } = self;
-        let mut inventory =
-            Inventory { nodes: before.inventory.nodes.clone(), zones: zones.or(|| before.inventory.zones.clone()) };
-        for node in &departed.0 {
-            inventory.nodes.remove(node);
+        let mut inventory = Arc::clone(&before.inventory);
+        if !(nodes.is_empty() && departed.is_empty() && zones.is_kept()) {
+            let Inventory { nodes: places, zones: old_zones } = Arc::make_mut(&mut inventory);
+            places.retain(|node, _| !departed.0.contains(node));
+            places.extend(nodes);
+            *old_zones = zones.or(|| std::mem::take(old_zones));
         }
-        inventory.nodes.extend(nodes);
         let after = Wanted {
             generation,
             topology: topology.or(|| before.topology.clone()),
@@ -193,7 +194,7 @@ mod tests {
         let node = |number: u16| (format!("n{number}").parse().unwrap(), location(number));
         let inventory = Inventory { nodes: (1..=10_000).map(node).collect(), ..Inventory::default() };
         let side = |side: &str| PartitionRequest::of(Division::Sides(vec![side.to_owned()]));
-        let lan = Wanted { inventory: inventory.clone(), ..Wanted::default() };
+        let lan = Wanted { inventory: inventory.clone().into(), ..Wanted::default() };
         let before = lan.with_partition(side("n[1-3000]"), inventory.clone()).unwrap();
         let after = before.with_partition(side("n[2000-2999,9000-10000]"), inventory).unwrap();
         assert_eq!(Delta::between(&lan, &after), None, "a clear document has no digest of its own");

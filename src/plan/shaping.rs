@@ -258,7 +258,8 @@ mod tests {
         let names = ["n1", "n2", "n3", outsider].map(node);
         Wanted {
             topology: Some(Topology::parse(Source::new("t.toml", text)).unwrap()),
-            inventory: Inventory { nodes: names.into_iter().zip((1..).map(place)).collect(), ..Inventory::default() },
+            inventory: Inventory { nodes: names.into_iter().zip((1..).map(place)).collect(), ..Inventory::default() }
+                .into(),
             overlays: vec![overlay],
             ..Wanted::default()
         }

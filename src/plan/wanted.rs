@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::IpAddr,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{
-    Absent, Inventory, InventoryError, Missing, Moment, Overlay, OverlayError, OverlayRequest, Partition,
+    Absent, Inventory, InventoryError, Missing, Moment, NodeLocation, Overlay, OverlayError, OverlayRequest, Partition,
     PartitionError, PartitionRequest, TimedId, Timing, loss::lost_on,
 };
 use crate::topology::{
@@ -31,7 +31,8 @@ pub struct Wanted {
     /// The topology. `None`: no topology shapes the LAN.
     pub topology: Option<Topology>,
     /// The locations of the nodes.
-    pub inventory: Inventory,
+    // Shared, so that an edit of 10,000 nodes copies no location.
+    pub inventory: Arc<Inventory>,
     /// The overlays in the order of their addition. Later overlays win.
     pub overlays: Vec<Overlay>,
     /// The partitions in the order of their addition.
@@ -367,15 +368,15 @@ impl Wanted {
     /// node, or if another node now has the address of the node.
     pub fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
-        let owners: BTreeMap<IpAddr, NodeName> = inventory
-            .nodes
-            .iter()
-            .flat_map(|(node, place)| place.global().map(|address| (*address, node.clone())))
-            .collect();
-        for (node, by) in self.named() {
-            if inventory.nodes.contains_key(node) {
-                continue;
-            }
+        let others: Vec<_> = self.named().filter(|(node, _)| !inventory.nodes.contains_key(*node)).collect();
+        let owned = |(node, place): (&NodeName, &NodeLocation)| {
+            place.global().map(|address| (*address, node.clone())).collect::<Vec<_>>()
+        };
+        let owners: BTreeMap<IpAddr, NodeName> = match others[..] {
+            [] => BTreeMap::new(),
+            _ => inventory.nodes.iter().flat_map(owned).collect(),
+        };
+        for (node, by) in others {
             let Some(place) = self.inventory.nodes.get(node) else {
                 return Err(EditError::Nowhere(node.clone(), by));
             };
@@ -384,6 +385,7 @@ impl Wanted {
             }
             inventory.nodes.insert(node.clone(), place.clone());
         }
+        let inventory = if *self.inventory == inventory { Arc::clone(&self.inventory) } else { Arc::new(inventory) };
         Ok(Self { inventory, ..self.clone() })
     }
 

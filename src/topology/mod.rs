@@ -139,8 +139,8 @@ pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
 pub struct Topology {
     source: Source,
     name: String,
-    members: Members,
-    rules: Rules,
+    members: Arc<Members>,
+    rules: Arc<Rules>,
     tables: Tables,
     /// The warnings of the passes over the file.
     warnings: Vec<Finding>,
@@ -182,6 +182,7 @@ impl Topology {
         let mut findings = Vec::new();
         match read(&source, unreadable, &mut findings) {
             Some((name, members, rules, tables)) => {
+                let (members, rules) = (Arc::new(members), Arc::new(rules));
                 Ok(Self { source, name, members, rules, tables, warnings: findings })
             }
             None => Err(FileReport::new(source, findings)),

@@ -86,7 +86,7 @@ proptest! {
         let mut healed = wanted.clone();
         for name in names {
             let before = healed.partitions.clone();
-            healed = healed.healed(std::slice::from_ref(&name), wanted.inventory.clone()).unwrap();
+            healed = healed.healed(std::slice::from_ref(&name), wanted.inventory.as_ref().clone()).unwrap();
             let rest: Vec<_> = before.into_iter().filter(|partition| partition.name != name).collect();
             prop_assert_eq!(&healed.partitions, &rest);
         }
@@ -100,7 +100,7 @@ proptest! {
         wanted in documents(),
         request in partitions(),
     ) {
-        let inventory = wanted.inventory.clone();
+        let inventory = wanted.inventory.as_ref().clone();
         let Ok(cut) = wanted.with_partition(named("again", &request), inventory.clone()) else { return Ok(()) };
         let later = Wanted { generation: cut.generation + 1, ..cut.clone() };
         let repeated = later.with_partition(named("again", &request), inventory.clone()).unwrap();
@@ -137,7 +137,7 @@ proptest! {
         delay in 0..9_u32,
     ) {
         let request = overlay_request(Some("new"), ends, both_ways, delay, None);
-        let (change, inventory) = (request.change.clone(), wanted.inventory.clone());
+        let (change, inventory) = (request.change.clone(), wanted.inventory.as_ref().clone());
         // Both ends may be the same node. Such an overlay is rejected.
         let Ok(laid) = wanted.with_overlay(request.clone(), inventory.clone()) else { return Ok(()) };
         let overlay = laid.overlays.last().unwrap();
@@ -172,7 +172,7 @@ proptest! {
             change: first.change.clone(),
             lasts: Some(Duration::from_secs(9)),
         };
-        let laid = Wanted { generation: 7, ..wanted.clone() }.with_overlay(request, wanted.inventory.clone()).unwrap();
+        let laid = Wanted { generation: 7, ..wanted.clone() }.with_overlay(request, wanted.inventory.as_ref().clone()).unwrap();
         let last = laid.overlays.last().unwrap();
         prop_assert_eq!((&last.name, last.since, last.lasts), (&first.name, 8, Some(Duration::from_secs(9))));
         prop_assert_ne!(last.id(), first.id());
@@ -190,11 +190,11 @@ proptest! {
 
     #[test]
     fn healing_everything_leaves_the_topology_alone(wanted in documents()) {
-        let healed = wanted.healed(&[], wanted.inventory.clone()).unwrap();
+        let healed = wanted.healed(&[], wanted.inventory.as_ref().clone()).unwrap();
         prop_assert_eq!(&healed, &Wanted { partitions: Vec::new(), ..wanted.clone() });
-        let unset = healed.without_overlays(&[], wanted.inventory.clone()).unwrap();
+        let unset = healed.without_overlays(&[], wanted.inventory.as_ref().clone()).unwrap();
         prop_assert_eq!(&unset, &Wanted { overlays: Vec::new(), ..healed.clone() });
-        let cleared = healed.cleared(wanted.inventory.clone()).unwrap();
+        let cleared = healed.cleared(wanted.inventory.as_ref().clone()).unwrap();
         prop_assert!(cleared.is_clear());
         prop_assert!(wanted.inventory.nodes.keys().all(|node| cleared.shaping(node, LineRate::UNKNOWN).is_none()));
     }

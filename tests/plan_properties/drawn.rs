@@ -98,7 +98,7 @@ pub(crate) fn documents() -> impl Strategy<Value = Wanted> {
     let partitions = prop::collection::vec(partitions(), 0..4);
     let overlays = prop::collection::vec(((ends(), ends()), any::<bool>(), 0..9_u32, any::<bool>()), 0..4);
     (prop::option::of((zones, times)), overlays, partitions).prop_map(|(topology, overlays, partitions)| {
-        let mut wanted = Wanted { inventory: inventory(6), ..Wanted::default() };
+        let mut wanted = Wanted { inventory: inventory(6).into(), ..Wanted::default() };
         if let Some((zones, times)) = topology {
             wanted = wanted.with_topology(topology_of(&zones, times), inventory(6)).unwrap();
         }

@@ -40,7 +40,7 @@ enum Socket {
     },
     Tcp {
         listener: TcpListener,
-        credentials: Option<Credentials>,
+        credentials: Option<Box<Credentials>>,
     },
 }
 
@@ -61,7 +61,7 @@ impl Listener {
         let mut sockets = Vec::new();
         if let Some(address) = config.listen {
             let files = config.tls.clone();
-            let credentials = files.map(|files| Credentials::read(files, &config.node)).transpose()?;
+            let credentials = files.map(|files| Credentials::read(files, &config.node)).transpose()?.map(Box::new);
             let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Port(address, error))?;
             sockets.push(Socket::Tcp { listener, credentials });
         }
@@ -97,7 +97,7 @@ impl Listener {
             let arrival = match &self.socket {
                 Socket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
                 Socket::Tcp { listener, credentials } => listener.accept().await.map(|(stream, peer)| {
-                    let tls = credentials.as_ref().map(Credentials::acceptor);
+                    let tls = credentials.as_ref().map(|credentials| credentials.acceptor());
                     Accepted::Tcp { stream, peer, tls }
                 }),
             };

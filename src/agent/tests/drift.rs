@@ -1,5 +1,7 @@
 //! Tests of drift: the agent reports changes of other programs at once, and repairs them if the config says so.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     kernel::{Event, Kernel},
@@ -332,7 +334,7 @@ fn an_address_added_after_the_commit_is_drift_until_the_document_names_it() {
     put(&mut node, "b", &partition);
     assert_eq!(node.status(now()).unwrap().drift.len(), 2, "another change does not accept the address");
     let mut named = Wanted { generation: 9, ..partition };
-    let place = named.inventory.nodes.get_mut(&node_name()).unwrap();
+    let place = Arc::make_mut(&mut named.inventory).nodes.get_mut(&node_name()).unwrap();
     place.addresses.extend(["2001:db8::7", "10.0.0.77"].map(|address| address.parse::<IpAddr>().unwrap()));
     put(&mut node, "c", &named);
     assert_eq!(node.status(now()).unwrap().drift, [""; 0]);

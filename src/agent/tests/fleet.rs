@@ -159,7 +159,7 @@ impl Site {
     /// An edit that adds a partition around n2 to the document in force.
     fn edit(&self) -> impl FnOnce(&Wanted) -> Result<Wanted, EditError> + use<> {
         let inventory = self.fleet.inventory().clone();
-        move |wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", None) })
+        move |wanted| Ok(Wanted { inventory: inventory.into(), ..parted(wanted, "n2", None) })
     }
 }
 
@@ -179,7 +179,7 @@ async fn a_timed_partition_begins_at_the_commit_time_on_all_nodes() {
     let site = Site::up().await;
     let inventory = site.fleet.inventory().clone();
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
-    let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
+    let edit = |wanted: &Wanted| Ok(Wanted { inventory: inventory.into(), ..parted(wanted, "n2", Some(timing)) });
     let outcome = site.fleet.edit(&Edit::default(), &CancellationToken::new(), edit).await.unwrap();
     let begins = outcome.wanted.partitions[0].timing.unwrap().begins;
     assert_eq!(begins, outcome.onset.unwrap().agreed);
@@ -193,7 +193,7 @@ async fn the_document_in_force_can_be_planned_and_applied_again_during_a_timed_p
     let never = CancellationToken::new();
     let inventory = site.fleet.inventory().clone();
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
-    let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
+    let edit = |wanted: &Wanted| Ok(Wanted { inventory: inventory.into(), ..parted(wanted, "n2", Some(timing)) });
     drop(site.fleet.edit(&Edit::default(), &never, edit).await.unwrap());
     let again = |wanted: &Wanted| Ok(wanted.clone());
     assert!(site.fleet.dry_run(&Edit::default(), &never, again).await.unwrap().is_empty());

@@ -1,5 +1,7 @@
 //! Tests of the guard: the changes that it refuses, and the exceptions that the config may allow.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     agent::{Exception, Via},
@@ -150,7 +152,8 @@ fn the_interface_that_carries_the_controllers_connection_is_refused() {
 fn addresses_of_other_hosts_are_refused() {
     let of_n2 = |address: [u8; 4]| {
         let mut wanted = uniform(&Wanted::default(), "100ms");
-        wanted.inventory.nodes.get_mut(&"n2".parse::<NodeName>().unwrap()).unwrap().addresses = vec![address.into()];
+        let n2 = Arc::make_mut(&mut wanted.inventory).nodes.get_mut(&"n2".parse::<NodeName>().unwrap());
+        n2.unwrap().addresses = vec![address.into()];
         wanted
     };
     let refused = |address, via| ask(&mut node(host(|_| {}), &[]), &of_n2(address), via).unwrap_err();

@@ -14,7 +14,7 @@ mod restart;
 mod time;
 mod watched;
 
-use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
+use std::{net::IpAddr, ops::Add, path::Path, sync::Arc, time::Duration};
 
 use super::{
     AfterReboot, Config, Node, Now,
@@ -78,7 +78,7 @@ fn uniform(base: &Wanted, rtt: &str) -> Wanted {
 /// The document `base` with a partition between the nodes of `side` and all other nodes.
 fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
     let side = hostlist::expand(side).unwrap().into_iter().map(|name| name.parse().unwrap()).collect();
-    let mut wanted = Wanted { generation: base.generation + 1, inventory: inventory(), ..base.clone() };
+    let mut wanted = Wanted { generation: base.generation + 1, inventory: inventory().into(), ..base.clone() };
     let name = wanted.partitions.len();
     let name = if name == 0 { "n2".to_owned() } else { format!("another-{name}") };
     wanted.partitions.push(Partition {
@@ -256,7 +256,7 @@ fn a_document_whose_inventory_lacks_the_node_or_moves_it_is_refused() {
     let name: NodeName = "n1".parse().unwrap();
 
     let mut without = wanted.clone();
-    without.inventory.nodes.remove(&name);
+    Arc::make_mut(&mut without.inventory).nodes.remove(&name);
     let error = node.prepare(prepare("a", &Wanted::default(), &without), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::BadRequest);
 
@@ -265,7 +265,7 @@ fn a_document_whose_inventory_lacks_the_node_or_moves_it_is_refused() {
     assert_eq!((error.code, &*error.message), (ErrorCode::BadRequest, "the document leaves out n1"));
 
     let mut elsewhere = wanted.clone();
-    elsewhere.inventory.nodes.get_mut(&name).unwrap().interface = "eth0".parse().unwrap();
+    Arc::make_mut(&mut elsewhere.inventory).nodes.get_mut(&name).unwrap().interface = "eth0".parse().unwrap();
     let error = node.prepare(prepare("a", &Wanted::default(), &elsewhere), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
 

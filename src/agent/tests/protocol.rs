@@ -147,7 +147,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
     fn new(mutant: Mutant, commands: [Command<N>; C]) -> Self {
         let mut inventory = inventory();
         inventory.nodes.retain(|name, _| (0..N).any(|number| node(number) == *name));
-        let nothing = Wanted { inventory, ..Wanted::default() };
+        let nothing = Wanted { inventory: inventory.into(), ..Wanted::default() };
         // A document is in force at the start, so that documents differ in more than their generation.
         let base = Wanted { inventory: nothing.inventory.clone(), ..parted(&nothing, "n2", None) };
         let stamp = base.stamp();
