@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Stamp, Wanted, node_set::NodeSet};
-use crate::topology::NodeName;
+use crate::topology::{NodeName, hostlist};
 
 /// The nodes that changes have left out on request, each with the stamp of its last document.
 ///
 /// With the stamp, a node that only lacks the changes that left it out differs from a node that got other changes since.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(from = "Form", into = "Vec<Group>")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "Vec<Group>"))]
+#[serde(from = "Form")]
 pub struct Missing(BTreeMap<NodeName, Stamp>);
 
 /// Nodes with the same stamp: the form in JSON. The groups have different stamps in ascending order.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MissingNodes"))]
 #[serde(deny_unknown_fields)]
 struct Group {
@@ -26,7 +26,6 @@ struct Group {
 }
 
 #[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Missing"))]
 #[serde(untagged)]
 enum Form {
     Groups(Vec<Group>),
@@ -85,13 +84,19 @@ impl From<Form> for Missing {
     }
 }
 
-impl From<Missing> for Vec<Group> {
-    fn from(missing: Missing) -> Self {
-        let mut groups: BTreeMap<Stamp, NodeSet> = BTreeMap::new();
-        for (node, stamp) in missing.0 {
-            groups.entry(stamp).or_default().0.insert(node);
+/// Writes a list of [`Group`].
+impl Serialize for Missing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'m> {
+            nodes: String,
+            stamp: &'m Stamp,
         }
-        groups.into_iter().map(|(stamp, nodes)| Group { nodes, stamp }).collect()
+        let mut groups: BTreeMap<&Stamp, Vec<&NodeName>> = BTreeMap::new();
+        for (node, stamp) in &self.0 {
+            groups.entry(stamp).or_default().push(node);
+        }
+        serializer.collect_seq(groups.into_iter().map(|(stamp, nodes)| Written { nodes: hostlist::fold(nodes), stamp }))
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Stamp {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct Digest(String);
+pub struct Digest(Arc<str>);
 
 /// The digest of all clear documents.
 static CLEAR: LazyLock<Digest> = LazyLock::new(|| Digest::of(&Wanted::default()));
@@ -66,7 +66,7 @@ impl Digest {
         let mut digest = io::BufWriter::new(Sha256::new());
         // Serialization fails only for map keys that are not strings. The document has no such keys. Hashing never fails.
         let hashed = serde_json::to_writer(&mut digest, content).ok().and_then(|()| digest.into_inner().ok());
-        Self(format!("{:x}", hashed.unwrap_or_default().finalize()))
+        Self(format!("{:x}", hashed.unwrap_or_default().finalize()).into())
     }
 }
 
