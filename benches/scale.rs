@@ -9,6 +9,7 @@
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Instant,
 };
 
@@ -169,7 +170,7 @@ fn shaping(wanted: &Wanted, node: &NodeName) -> Shaping {
 fn scattered(shaping: &Shaping, nodes: u32) -> Shaping {
     let mut scattered = shaping.clone();
     for (number, spec) in (0..).zip(scattered.leaf_specs.values_mut()) {
-        spec.profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
+        Arc::make_mut(spec).profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
     }
     scattered
 }

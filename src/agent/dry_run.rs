@@ -9,7 +9,7 @@
 
 mod links;
 
-use std::{fmt, io, net::IpAddr};
+use std::{fmt, io, net::IpAddr, sync::Arc};
 
 use thiserror::Error;
 
@@ -152,7 +152,10 @@ fn sample(answer: Answer) -> Shaping {
             cuts.extend(traffics.map(|traffic| Cut { direction, address, traffic, answer }));
         }
     }
-    Shaping { leaf_specs: addresses.map(|address| (address, spec)).into(), cuts: cuts.into_iter().collect() }
+    Shaping {
+        leaf_specs: addresses.map(|address| (address, Arc::clone(&spec))).into(),
+        cuts: cuts.into_iter().collect(),
+    }
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Chan
 fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     let Assignment { classes, added, changed } = assign(wanted, tree)?;
     let routes: BTreeMap<IpAddr, ClassMinor> =
-        wanted.leaf_specs.iter().map(|(address, spec)| (*address, classes[spec])).collect();
+        wanted.leaf_specs.iter().map(|(address, spec)| (*address, classes[&**spec])).collect();
     let mut steps = frame(tree);
     let [egress, ingress] = DIRECTIONS.map(|direction| {
         let (held, filters) = (tree.held_chains(direction), tree.filters(direction));
@@ -213,8 +213,8 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
 }
 
 /// The classes of the wanted leaves.
-struct Assignment {
-    classes: BTreeMap<LeafSpec, ClassMinor>,
+struct Assignment<'w> {
+    classes: BTreeMap<&'w LeafSpec, ClassMinor>,
     /// The steps that add new classes.
     added: Vec<Step>,
     /// The steps that change leaves in place.
@@ -229,21 +229,21 @@ struct Assignment {
 /// 2. the class of the same addresses in the active chain, changed in place
 /// 3. an idle class: a class to which the active chain sends no packets, changed in place
 /// 4. a new class
-fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
-    let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
+fn assign<'w>(wanted: &'w Shaping, tree: &Tree) -> Result<Assignment<'w>, Blocked> {
+    let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (&**spec, *address)));
     let groups = group(tree.active_routes().iter().map(|(address, route)| (route.class, *address)));
     let leaf_specs = tree.leaf_specs();
 
-    let mut classes: BTreeMap<LeafSpec, ClassMinor> = BTreeMap::new();
+    let mut classes: BTreeMap<&LeafSpec, ClassMinor> = BTreeMap::new();
     let mut free: BTreeSet<ClassMinor> = leaf_specs.keys().copied().collect();
     // Prefer classes to which the active chain sends packets. The other classes are due for removal.
     for class in groups.keys().chain(leaf_specs.keys()) {
         if let Some(spec) = leaf_specs.get(class)
-            && wanted_groups.contains_key(spec)
+            && let Some((spec, _)) = wanted_groups.get_key_value(&**spec)
             && !classes.contains_key(spec)
             && free.remove(class)
         {
-            classes.insert(*spec, *class);
+            classes.insert(spec, *class);
         }
     }
     let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
@@ -274,7 +274,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
             added.push(Step::AddClass { class, profile: Some(spec.profile) });
             class
         };
-        classes.insert(*spec, class);
+        classes.insert(spec, class);
     }
     Ok(Assignment { classes, added, changed })
 }

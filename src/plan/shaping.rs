@@ -4,9 +4,9 @@ use std::{
     cell::LazyCell,
     collections::{BTreeMap, BTreeSet, HashMap, btree_map},
     net::IpAddr,
+    sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Cut, Inventory, LineRate, NodeLocation, Partition, Profile, Wanted};
@@ -15,11 +15,10 @@ use crate::topology::{Link, NodeName, RatePer, ZoneName};
 /// The wanted state of a node's interface.
 ///
 /// ARP and ND always pass. Packets to an address without a leaf pass without delay and loss, unless a cut drops them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shaping {
-    /// The specification of the leaf for each destination address.
-    pub leaf_specs: BTreeMap<IpAddr, LeafSpec>,
+    /// The specification of the leaf for each destination address. The addresses of a leaf share one object.
+    pub leaf_specs: BTreeMap<IpAddr, Arc<LeafSpec>>,
     /// The cuts.
     pub cuts: BTreeSet<Cut>,
 }
@@ -32,7 +31,7 @@ impl Shaping {
 }
 
 /// The specification of the leaf for an address. Addresses with equal specifications share a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeafSpec {
     /// The parameters.
     pub profile: Profile,
@@ -47,9 +46,9 @@ impl LeafSpec {
     /// The specification of a leaf with this profile.
     ///
     /// If packets affect later packets in the leaf ([`Profile::has_memory`]), the leaf is for these addresses only.
-    pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Self {
+    pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Arc<Self> {
         let shared_from = if profile.has_memory() { addresses.into_iter().min().copied() } else { None };
-        Self { profile, shared_from }
+        Arc::new(Self { profile, shared_from })
     }
 }
 
@@ -163,7 +162,7 @@ impl<'a> Leaves<'a> {
     }
 
     /// The leaf of each address. If two peers have the same address, the greater leaf counts.
-    fn specs_by_address(self) -> BTreeMap<IpAddr, LeafSpec> {
+    fn specs_by_address(self) -> BTreeMap<IpAddr, Arc<LeafSpec>> {
         let mut addresses = self.addresses.concat();
         addresses.sort_by_key(|(address, _)| *address);
         addresses.dedup_by(|(address, leaf), (before, leaf_before)| {
@@ -173,7 +172,8 @@ impl<'a> Leaves<'a> {
             }
             is_same
         });
-        addresses.into_iter().map(|(address, leaf)| (address, self.specs[leaf])).collect()
+        let specs: Vec<Arc<LeafSpec>> = self.specs.into_iter().map(Arc::new).collect();
+        addresses.into_iter().map(|(address, leaf)| (address, Arc::clone(&specs[leaf]))).collect()
     }
 }
 
@@ -266,9 +266,9 @@ mod tests {
     }
 
     /// The leaves of `n1` to `n2`, `n3` and the outsider.
-    fn leaves(outsider: &str) -> [LeafSpec; 3] {
+    fn leaves(outsider: &str) -> [Arc<LeafSpec>; 3] {
         let shaping = wanted(outsider).shaping(&"n1".parse().unwrap(), LineRate::UNKNOWN).unwrap();
-        [2, 3, 4].map(|number| shaping.leaf_specs[&IpAddr::from([10, 0, 0, number])])
+        [2, 3, 4].map(|number| Arc::clone(&shaping.leaf_specs[&IpAddr::from([10, 0, 0, number])]))
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use super::{ClassMinor, Counters, Cut, Direction, Filters, ForeignObject, LeafSpec, Profile, Route, Shaping, Step};
@@ -75,7 +76,7 @@ impl Tree {
     /// The specification of the leaf of each class that has a leaf.
     ///
     /// The addresses of a leaf are the addresses that the active chain sends to its class.
-    pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, LeafSpec> {
+    pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, Arc<LeafSpec>> {
         let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
         for (address, route) in self.active_routes() {
             addresses.entry(route.class).or_default().push(*address);
@@ -97,7 +98,7 @@ impl Tree {
             leaf_specs: self
                 .active_routes()
                 .iter()
-                .filter_map(|(address, route)| Some((*address, *leaf_specs.get(&route.class)?)))
+                .filter_map(|(address, route)| Some((*address, Arc::clone(leaf_specs.get(&route.class)?))))
                 .collect(),
             cuts: self.cuts().copied().collect(),
         })

@@ -128,10 +128,8 @@ proptest! {
     }
 
     #[test]
-    fn the_same_input_gives_the_same_steps_here_and_over_the_wire(kernel in kernels(), wanted in wanted_shapings()) {
+    fn a_change_is_the_same_over_the_wire(kernel in kernels(), wanted in wanted_shapings()) {
         let change = diff(wanted.as_ref(), &kernel.tree).unwrap();
-        let there = over_the_wire(&wanted);
-        prop_assert_eq!(diff(there.as_ref(), &kernel.tree).unwrap(), change.clone());
         prop_assert_eq!(over_the_wire(&change), change);
     }
 

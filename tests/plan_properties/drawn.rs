@@ -1,6 +1,6 @@
 //! Random shapings, kernels and documents.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use netemctl::{
     kernel::execute,
@@ -63,7 +63,7 @@ pub(crate) fn shapings() -> impl Strategy<Value = Shaping> {
 }
 
 /// The leaf of each address. Addresses with one profile share a leaf, but not across families if it has memory.
-fn leaf_specs(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, LeafSpec> {
+fn leaf_specs(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, Arc<LeafSpec>> {
     let spec = |(address, profile): (&IpAddr, &Profile)| {
         let alike = profiles.iter().filter(|(_, other)| *other == profile).map(|(address, _)| address);
         (*address, LeafSpec::of(*profile, alike.filter(|other| other.is_ipv4() == address.is_ipv4())))
