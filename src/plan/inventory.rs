@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
 use thiserror::Error;
 
 use super::AgentAddress;
@@ -76,10 +79,36 @@ pub fn is_link_local(address: &IpAddr) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// The location of each node.
+    #[serde(deserialize_with = "read_nodes")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<NodeName, NodeLocation>"))]
     pub nodes: BTreeMap<NodeName, NodeLocation>,
     /// The zones that commands use while the topology has no zones. So `partition Z3` works on a bare LAN.
     #[serde(default)]
     pub zones: BTreeMap<ZoneName, Vec<NodeName>>,
+}
+
+/// Reads all nodes before it makes the map. A map that grows node by node, in their order, is half empty.
+fn read_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<NodeName, NodeLocation>, D::Error> {
+    struct Nodes;
+
+    impl<'de> Visitor<'de> for Nodes {
+        type Value = BTreeMap<NodeName, NodeLocation>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut nodes = Vec::new();
+            while let Some((node, mut location)) = map.next_entry::<NodeName, NodeLocation>()? {
+                location.addresses.shrink_to_fit();
+                nodes.push((node, location));
+            }
+            Ok(nodes.into_iter().collect())
+        }
+    }
+
+    deserializer.deserialize_map(Nodes)
 }
 
 impl Inventory {
