@@ -296,9 +296,9 @@ fn exceptions(outcome: &Outcome) -> String {
 
 /// A sentence about the nodes that were left out of changes.
 pub(super) fn left_behind(missing: &BTreeSet<NodeName>, has_topology: bool) -> String {
-    let have = if missing.len() == 1 { "has" } else { "have" };
+    let keep = if missing.len() == 1 { "keeps its" } else { "keep their" };
     let command = if has_topology { "netemctl apply TOPOLOGY" } else { "netemctl clear" };
-    format!("{} still {have} the older state; update: {command}", hostlist::fold(missing))
+    format!("{} {keep} earlier state; update: {command}", hostlist::fold(missing))
 }
 
 /// A line about the nodes that are not in the topology; empty if there are none.

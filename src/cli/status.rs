@@ -40,7 +40,7 @@ pub(super) struct Fleetwide {
     ok: bool,
     /// The source of the inventory.
     inventory: InventoryOrigin,
-    /// The nodes that `--only` or `--allow-missing` left out of the last change.
+    /// The nodes that `--only` or `--allow-missing` left out of the last change, and that got no other change since.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     missing: BTreeSet<NodeName>,
     /// The overlays in force, as one of the nodes has them.
@@ -145,6 +145,8 @@ impl Status {
             (true, true) => Exit::Differs,
             (false, _) => Exit::Unreachable,
         };
+        let lags = |node: &NodeName| up.get(node).is_none_or(|status| is_behind(node, status));
+        let missing_nodes = missing.nodes().into_iter().filter(lags).collect();
         let up = up.into_iter().map(|(node, status)| {
             let is_behind = is_behind(&node, &status);
             (node, Node::up(status, is_behind))
@@ -154,7 +156,7 @@ impl Status {
         let fleetwide = Fleetwide {
             ok: exit == Exit::Ok,
             inventory: inventory_in_use.from,
-            missing: missing.nodes(),
+            missing: missing_nodes,
             overlays,
             partitions,
             nodes,

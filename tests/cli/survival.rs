@@ -173,7 +173,7 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
     nothing is in force on 2 nodes; recorded: kernels already match
-    n2 still has the older state; update: netemctl clear
+    n2 keeps its earlier state; update: netemctl clear
     --- stderr
     --- exit status: 0
     ");
@@ -187,7 +187,7 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    n2 still has the older state; update: netemctl clear
+    n2 keeps its earlier state; update: netemctl clear
 
     hint: restart the agent: netemctl lab restart n2
     --- stderr
@@ -213,7 +213,7 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    n[2-3] still have the older state; update: netemctl clear
+    n[2-3] keep their earlier state; update: netemctl clear
 
     hint: restart the agent: netemctl lab restart n2
     --- stderr
@@ -231,7 +231,7 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
     nothing is in force on 2 nodes; recorded: kernels already match
-    n2 still has the older state; update: netemctl clear
+    n2 keeps its earlier state; update: netemctl clear
     n3 now has the current state again
     --- stderr
     --- exit status: 0
