@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Digest, Inventory, Missing, NodeLocation, Overlay, Partition, TimedId, Wanted, node_set::NodeSet};
+use super::{Digest, Inventory, Missing, NodeLocation, Overlay, Partition, Stamp, TimedId, Wanted, node_set::NodeSet};
 use crate::topology::{NodeName, Topology, ZoneName};
 
 /// An edit of a document: the parts that differ, and the digest of the result.
@@ -152,6 +152,11 @@ impl Delta {
             missing: Part::between(&before.missing, after.missing.clone()),
             digest: after.stamp().digest,
         })
+    }
+
+    /// The stamp of the new document. [`applied_to`](Self::applied_to) checks the digest.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { generation: self.generation, digest: self.digest.clone() }
     }
 
     /// The new document. `before`: the document that the edit starts from.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     agent::{Now, Via},
     kernel::{Interface, Kernel},
-    plan::{NodeLocation, Partition, TimedId, Wanted},
+    plan::{Delta, NodeLocation, Partition, TimedId, Wanted},
     wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared, new_document},
 };
 
@@ -57,9 +57,9 @@ impl<K: Kernel> Node<K> {
         self.expire(now)?;
         let Prepare { ticket, base, wanted, edit } = request;
         // An edit of another document is refused below.
-        let wanted = new_document(wanted, edit, &self.held().document);
+        let wanted = self.new_document(wanted, edit);
         let waits = self.transactions.unfinished().is_some_and(|until| now.uptime < until);
-        let leaves_out = |wanted: &Wanted| !wanted.is_on_all_of(&self.held().document);
+        let leaves_out = |wanted: &Shared| !wanted.is_on_all_of(&self.held().document);
         let on_all = !waits || !wanted.as_ref().is_ok_and(leaves_out);
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
         let Possible { held, interface, mut prepared } = self.check(wanted?, &via, now)?;
@@ -83,13 +83,18 @@ impl<K: Kernel> Node<K> {
         if request.base != self.stamp() {
             return Err(self.refused(Refusal::AnotherDocument, now));
         }
-        let wanted = new_document(request.wanted, request.edit, &self.held().document)?;
+        let wanted = self.new_document(request.wanted, request.edit)?;
         Ok(self.check(wanted, &via, now)?.prepared)
     }
 
+    /// The document of a change.
+    fn new_document(&self, wanted: Option<Wanted>, edit: Option<Delta>) -> Result<Shared, ApiError> {
+        let stamp = edit.as_ref().map(Delta::stamp);
+        Ok(Shared::new(new_document(wanted, edit, &self.held().document)?, stamp))
+    }
+
     /// Checks and computes the change from the state in force to `document`.
-    fn check(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Possible, ApiError> {
-        let document = Shared::from(document);
+    fn check(&mut self, document: Shared, via: &Via, now: Now) -> Result<Possible, ApiError> {
         let checked = document.check().and_then(|()| document.check_for(self.name()));
         let checked = checked.and_then(|()| document.check_after(&self.stamp()));
         checked.map_err(|error| ErrorCode::BadRequest.error(error))?;

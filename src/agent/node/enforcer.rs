@@ -109,7 +109,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// The shaping of the node. Computed once for all steps of a change.
-    fn shaping(&mut self, wanted: &Shared, rate: LineRate) -> Option<Arc<Shaping>> {
+    pub(super) fn shaping(&mut self, wanted: &Shared, rate: LineRate) -> Option<Arc<Shaping>> {
         if let Some((document, known_rate, shaping)) = &self.shaping
             && document.is(wanted)
             && *known_rate == rate

@@ -21,6 +21,11 @@ struct Stamped {
 }
 
 impl Shared {
+    /// The document, and its stamp if it is known.
+    pub(super) fn new(document: Wanted, stamp: Option<Stamp>) -> Self {
+        Self(Arc::new(Stamped { document, stamp: stamp.map(OnceLock::from).unwrap_or_default() }))
+    }
+
     /// The stamp of the document.
     pub(super) fn stamp(&self) -> Stamp {
         self.0.stamp.get_or_init(|| self.0.document.stamp()).clone()
@@ -53,7 +58,7 @@ impl Deref for Shared {
 
 impl From<Wanted> for Shared {
     fn from(document: Wanted) -> Self {
-        Self(Arc::new(Stamped { document, stamp: OnceLock::new() }))
+        Self::new(document, None)
     }
 }
 

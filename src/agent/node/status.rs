@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{drift::DriftState, enforcer::Enforcer, journal::Held, watched::Detail};
+use super::{drift::DriftState, enforcer::Enforcer, journal::Held, shared::Shared, watched::Detail};
 use crate::{
     agent::Config,
     kernel::{Interface, Kernel, KernelError},
@@ -53,7 +53,7 @@ impl Look {
 /// `left_out` is a difference too. `detail`: what must be read again even if nobody has changed it.
 pub(super) fn look<K: Kernel>(
     enforcer: &mut Enforcer<K>,
-    in_force: &Wanted,
+    in_force: &Shared,
     left_out: &BTreeSet<IpAddr>,
     detail: Detail,
 ) -> Result<Look, ApiError> {
@@ -89,7 +89,7 @@ pub(super) fn look<K: Kernel>(
     };
     look.by_hand = place.map_or_else(|| tree.remaining(name), |place| by_hand(&interface, place, left_out));
     look.warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
-    match diff(in_force.shaping(&enforcer.config.node, interface.rate).as_ref(), &tree) {
+    match diff(enforcer.shaping(in_force, interface.rate).as_deref(), &tree) {
         Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
         Ok(change) => {
             look.draining = change.draining.len();
