@@ -169,6 +169,9 @@ fn event(message: &RawMessage<'_>, own: u32) -> Option<Event> {
         libc::RTM_NEWLINK => Some(link(index, message.bytes)),
         libc::RTM_DELLINK => Some(Event::Gone { index }),
         libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Event::Address { index }),
+        // The kernel itself adds a chain with its first filter and removes it with its last one (`tc_chain_notify` without
+        // a request). The filter has a notification of its own, with the port of the request.
+        RTM_NEWCHAIN | RTM_DELCHAIN if message.port == 0 => None,
         libc::RTM_NEWQDISC..=libc::RTM_DELTFILTER | RTM_NEWCHAIN | RTM_DELCHAIN if message.port != own => {
             Some(Event::Shaping { index })
         }
@@ -238,6 +241,17 @@ mod tests {
             bytes
         };
         assert_eq!(decode(&[message(1), message(OWN)].concat(), OWN), [Event::Actions]);
+    }
+
+    #[test]
+    fn the_chain_of_an_own_filter_is_no_event_and_a_chain_that_a_program_adds_is_one() {
+        // The kernel's notification about the chain of a new filter has the port 0, whoever adds the filter.
+        let chain = |port: u32| {
+            let mut bytes = bytes(filter(), port);
+            bytes[4..6].copy_from_slice(&RTM_NEWCHAIN.to_ne_bytes());
+            bytes
+        };
+        assert_eq!(decode(&[chain(0), chain(OWN), chain(1)].concat(), OWN), [Event::Shaping { index: 7 }]);
     }
 
     #[test]

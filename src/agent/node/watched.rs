@@ -18,7 +18,8 @@
 //! was full, [`Event::Lost`] comes.
 //!
 //! A notification has the netlink port of the socket that requested the change. So our own changes are no events, and
-//! changes of other programs during our writes are events.
+//! changes of other programs during our writes are events. A chain that the kernel adds with its first filter, or removes
+//! with its last one, is no event: the filter has its own notification.
 //!
 //! - A filter of another link may share an action with one of ours. So an event of any link ends the knowledge, and
 //!   an event of an action too.
