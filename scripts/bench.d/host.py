@@ -34,7 +34,7 @@ def say(text):
 
 def spawn(command, **options):
     """A process in the background, which ends with this one at the latest."""
-    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, **options)
+    process = subprocess.Popen([str(word) for word in command], **{"stdin": subprocess.DEVNULL, **options})
     started.append(process)
     return process
 

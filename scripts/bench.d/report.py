@@ -250,7 +250,7 @@ PLOTS = {
     ("packets", "profiles"): line_plot("What a packet costs while packets wait in many profiles", "busy profiles", "microseconds", "a packet"),
     ("accuracy", "accuracy"): line_plot("The mean error of the RTT", "destinations", "milliseconds", "mean error of the RTT"),
     ("tcp", "tcp"): tcp_plot,
-    ("controller", "controller"): line_plot("The controller's CPU time for each node of a partition", "nodes", "milliseconds", "partition: CPU time a node"),
+    ("controller", "controller"): line_plot("The controller's CPU time for each node of a partition", "nodes", "milliseconds", "partition: CPU time a node", "that agree"),
 }
 
 

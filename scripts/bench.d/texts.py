@@ -33,12 +33,12 @@ Each row of the tables below in which a peer does better by more than 5 %.
 
 # Columns that are references, and not other ways to the same end.
 NO_PEERS = {"no filter (one class, one netem)", "the bare link", "bare kernel", "without jitter", "bare TLS (Python, OpenSSL)",
-            "this kernel"}
+            "netemctl status", "this kernel"}
 
 ORDER = ["netemctl", "tc -batch", "tc -batch, nodes at once", "tc, a process each", "tc", "tcconfig", "EnOSlib", "iptables",
          "u32, linear", "a class per destination, u32", "a priority per peer", "eBPF, fq (experiment)",
          "no filter (one class, one netem)", "the bare link", "plain netem", "netemctl, ± 5 ms", "plain netem, ± 5 ms",
-         "without jitter", "bare TLS (Python, OpenSSL)"]
+         "without jitter", "bare TLS (Python, OpenSSL)", "netemctl status"]
 
 PARTS = {
     "starts": ("The start of a process", """
@@ -82,9 +82,17 @@ bare link shows the kernel's own part.
 One stream by iperf3, CUBIC, buffers of up to 64 MiB. Jitter is ± 5 ms, normal. netemctl keeps the packets in order; plain netem
 reorders them. Figures under reordering vary widely between runs, so look at the range.
 """, [("tcp", "Throughput of one TCP stream")]),
-    "controller": ("The controller alone", """
-The agents are a program that agrees to everything at once, by HTTPS with certificates of `netemctl pki`. The bare client makes
-as many connections (300 at most, extrapolated), with requests of the same number and sizes, one after another. This part runs on the machine's own kernel.
+    "controller": ("The controller", """
+All agents run in one process (`benches/agents.rs`), by HTTPS with certificates of `netemctl pki`, and share the machine's CPUs
+with the controller. This part runs on the machine's own kernel.
+
+- **Real agents** have a kernel in memory. Each agent has its own document, checks and computes each change, writes and reads
+  back. On CPUs of their own, agents would work at the same time. Compare the times with those of `status` in the same run.
+- **Agents that agree** share one document and answer at once, but a commit only at its commit time. They show the cost of
+  the controller. The bare client makes as many connections (300 at most, extrapolated), with requests of the same number and
+  sizes, one after another.
+
+A silent agent accepts connections and never answers. The command leaves it out (`--allow-missing`), and waits a second for it.
 """, [("controller", "CPU time of the controller by the number of nodes")]),
     "idle": ("An idle lab", """
 What an idle lab costs. The busy CPU includes everything in the kernel.

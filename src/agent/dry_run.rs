@@ -22,17 +22,17 @@ use crate::{
 };
 
 /// A place for trials: a kernel like the node's, and an interface without traffic.
-pub(super) trait Sandbox: Send {
+pub trait Sandbox: Send {
     /// Runs a trial on an interface that exists only for the trial.
     fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError>;
 }
 
 /// Steps on the interface, and a check of the result.
-pub(super) type Trial<'t> = dyn Fn(&mut dyn Kernel, &Interface) -> Result<(), TrialError> + Sync + 't;
+pub type Trial<'t> = dyn Fn(&mut dyn Kernel, &Interface) -> Result<(), TrialError> + Sync + 't;
 
 /// The failure of a trial.
 #[derive(Debug, Error)]
-pub(super) enum TrialError {
+pub enum TrialError {
     /// The kernel refused a step.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -19,6 +19,7 @@ mod via;
 pub(crate) use node::journal;
 
 pub use config::{AfterReboot, Config, ConfigError, Exception};
+pub use dry_run::{Sandbox, Trial, TrialError};
 pub use node::{JournalError, Need, Node};
 pub use server::{CredentialsError, Limits, ServeError, serve};
 pub use ssh::{BridgeError, BridgeOptions, KeeperFolder, bridge, keep};

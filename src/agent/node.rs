@@ -39,7 +39,7 @@ use self::{
 };
 use super::{
     AfterReboot, Config, Now, Via,
-    dry_run::{ScratchNamespace, no_namespace},
+    dry_run::{Sandbox, ScratchNamespace, no_namespace},
     time,
 };
 use crate::{
@@ -147,6 +147,18 @@ impl<K: Kernel> Node<K> {
             }
         };
         Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, time::boot(), now)
+    }
+
+    /// A node with the given sandbox and boot id. Claims the journal, but no interface.
+    pub fn with_sandbox(
+        config: Config,
+        kernel: K,
+        sandbox: impl Sandbox + 'static,
+        boot: &str,
+        now: Now,
+    ) -> Result<Self, JournalError> {
+        let claim = Claim::of_journal(&config)?;
+        Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, boot.to_owned(), now)
     }
 
     fn from_journal(enforcer: Enforcer<K>, claim: Claim, boot: String, now: Now) -> Result<Self, JournalError> {

@@ -8,10 +8,11 @@ use std::{
 };
 
 use netemctl::{
+    agent::{Sandbox, Trial, TrialError},
     kernel::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link},
     plan::{
-        Answer, ChainFilter, ClassMinor, Counters, Cut, CutFilter, DEFAULT_CLASS, Direction, Filters, IfName, Leaf,
-        LineRate, Profile, Route, Stale, Step, Tally, Tree, Within,
+        Answer, Chain, ChainFilter, ClassMinor, Counters, Cut, CutFilter, DEFAULT_CLASS, Direction, Filters, IfName,
+        Leaf, LineRate, Profile, Route, Stale, Step, Tally, Tree, Within,
     },
     topology::Tables,
 };
@@ -142,7 +143,7 @@ impl FakeKernel {
             }
             Step::BuildChain { direction, chain, filters } => {
                 exists(self.has(*direction))?;
-                filters.iter().try_for_each(|filter| self.add(*chain, *filter))?;
+                self.add(*chain, filters)?;
             }
             Step::DropChain { direction, chain, .. } => {
                 drop(tree.filters_mut(*direction).chains.remove(chain));
@@ -153,7 +154,7 @@ impl FakeKernel {
                 exists(is_there && (to.is_some() || filters.active.is_some()))?;
                 filters.active = *to;
             }
-            Step::AddFilter { chain, filter } => self.add(*chain, *filter)?,
+            Step::AddFilter { chain, filter } => self.add(*chain, &[*filter])?,
             Step::RemoveFilter { chain, filter } => {
                 let chain = tree.filters_mut(filter.direction()).chains.get_mut(chain).ok_or(Errno::ENOENT)?;
                 exists(chain.remove(filter).is_some())?;
@@ -175,27 +176,34 @@ impl FakeKernel {
         Ok(())
     }
 
-    /// Adds a filter to a chain. Without a counter to share, a cut gets a new one, which starts at 0.
-    fn add(&mut self, chain: u32, filter: ChainFilter) -> Result<(), Errno> {
-        let direction = filter.direction();
+    /// Adds filters to a chain. Without a counter to share, a cut gets a new one, which starts at 0.
+    fn add(&mut self, chain: u32, added: &[ChainFilter]) -> Result<(), Errno> {
+        let Some(direction) = added.first().map(ChainFilter::direction) else { return Ok(()) };
         exists(self.has(direction))?;
-        let filter = match filter {
-            ChainFilter::Route(route) => {
-                exists(self.tree.classes.contains_key(&route.class))?;
-                ChainFilter::Route(route)
-            }
-            ChainFilter::Cut(filter) => {
-                let counted = self.tree.counters.cuts.entry(filter.cut).or_default();
-                if filter.counter.is_none() {
-                    self.actions += 1;
-                    *counted = Tally::default();
+        let Self { tree, actions, .. } = self;
+        let Tree { egress, ingress, classes, counters, .. } = tree;
+        let filters = if direction == Direction::Egress { egress } else { ingress };
+        let present = filters.chains.get(&chain).into_iter().flat_map(Chain::filters);
+        let mut lists: BTreeSet<_> = present.map(|filter| list(&filter)).collect();
+        for filter in added {
+            let filter = match *filter {
+                ChainFilter::Route(route) => {
+                    exists(classes.contains_key(&route.class))?;
+                    ChainFilter::Route(route)
                 }
-                ChainFilter::Cut(CutFilter { counter: filter.counter.or(Some(self.actions)), ..filter })
-            }
-        };
-        let filters = self.tree.filters_mut(direction).chains.entry(chain).or_default();
-        free(!filters.filters().any(|other| list(&other) == list(&filter)))?;
-        free(filters.insert(filter).is_none())
+                ChainFilter::Cut(filter) => {
+                    let counted = counters.cuts.entry(filter.cut).or_default();
+                    if filter.counter.is_none() {
+                        *actions += 1;
+                        *counted = Tally::default();
+                    }
+                    ChainFilter::Cut(CutFilter { counter: filter.counter.or(Some(*actions)), ..filter })
+                }
+            };
+            free(lists.insert(list(&filter)))?;
+            free(filters.chains.entry(chain).or_default().insert(filter).is_none())?;
+        }
+        Ok(())
     }
 
     /// The profile that the kernel stores if the step writes one. Old kernels refuse some parameters or ignore them.
@@ -374,5 +382,14 @@ impl Kernel for FakeKernel {
             Err(KernelError::Refused { errno: Errno::ENOENT | Errno::EEXIST, .. }) => Ok(()),
             other => other,
         }
+    }
+}
+
+/// The sandbox of tests: a second kernel in memory that supports the same objects.
+impl Sandbox for FakeKernel {
+    fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError> {
+        let mut kernel = Self { tree: Tree::default(), fails_at: None, ..self.clone() };
+        let interface = kernel.interface.clone();
+        trial(&mut kernel, &interface)
     }
 }

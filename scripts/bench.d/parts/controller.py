@@ -1,20 +1,26 @@
-"""The controller alone: its CPU time, memory and bytes for each node, beside bare TLS with requests of the same sizes."""
+"""The controller with agents in one process: its times, CPU time, memory and bytes for each node.
+
+The agents are benches/agents.rs: real agents with a kernel in memory, and agents that agree to everything at once.
+"""
 
 import json
 import os
 import pathlib
 import resource
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 
-from fake import address
-from host import HERE, NETEMCTL, say, spawn, run
+from host import NETEMCTL, WORK, say, spawn, run
 import peers
+
+# The largest fleet of real agents. Each of them has its own copy of the document and does all the work of an agent.
+REAL = 1000
+
+# The address of an agent that never answers.
+SILENT = "127.65.0.1"
 
 # The most connections that the bare client makes; its cost is extrapolated to as many as netemctl has made.
 BARE = 300
@@ -30,12 +36,16 @@ def measure(results, settings):
             continue
         say(f"   {nodes} agents")
         with tempfile.TemporaryDirectory(prefix="netemctl-bench.") as folder:
-            Controller(results, nodes, pathlib.Path(folder)).measure(2 if nodes >= 1000 else settings.rounds)
+            controller = Controller(results, nodes, pathlib.Path(folder))
+            rounds = 2 if nodes >= 1000 else settings.rounds
+            if nodes <= REAL:
+                controller.measure("real agents", rounds)
+            controller.measure("agents that agree", rounds)
 
 
 class Controller:
     def __init__(self, results, nodes, folder):
-        self.results, self.nodes, self.group = results, nodes, f"{nodes:,} agents"
+        self.results, self.nodes = results, nodes
         self.pki = folder / "pki"
         run([NETEMCTL, "pki", "init", "--dir", self.pki])
         run([NETEMCTL, "pki", "issue", f"n[1-{nodes}]", "--controller", "--dir", self.pki])
@@ -49,10 +59,12 @@ class Controller:
         self.before.write_text(peers.topology(nodes, 33))
         self.after.write_text(peers.topology(nodes, 33, inter=peers.INTER + 1))
 
-    def measure(self, rounds):
-        self.fakes = spawn([sys.executable, HERE / "fake.py", self.nodes, self.pki, self.port], stdout=subprocess.PIPE, text=True)
-        if self.fakes.stdout.readline().strip() != "READY":
-            raise RuntimeError("the fake agents do not start")
+    def measure(self, kind, rounds):
+        self.group, self.are_real = f"{self.nodes:,} {kind}", kind == "real agents"
+        words = [WORK / "agents", self.nodes, self.pki, self.port, *([] if self.are_real else ["--agree"])]
+        self.agents = spawn(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.agents.stdout.readline().strip() != "READY":
+            raise RuntimeError("the agents do not start")
         try:
             for _ in range(rounds):
                 self.command("status", "status")
@@ -60,15 +72,25 @@ class Controller:
                 self.command("re-apply", "apply", self.before)
                 self.command("one delay changes", "apply", self.after)
                 self.command("partition", "partition", "Z3")
+                if self.are_real:
+                    self.command_with_a_silent_agent()
                 self.command("clear", "clear")
         finally:
-            self.fakes.terminate()
-            self.fakes.wait()
-            self.fakes.stdout.close()
+            self.agents.stdin.close()
+            self.agents.wait()
+            self.agents.stdout.close()
 
-    def command(self, work, *words):
+    def command_with_a_silent_agent(self):
+        """The last agent accepts connections and never answers."""
+        last = f'"{address(self.nodes)}"'
+        inventory = self.inventory.with_name("silent.toml")
+        inventory.write_text(self.inventory.read_text().replace(last, f'"{SILENT}"'))
+        with socket.create_server((SILENT, self.port)):
+            self.command("partition beside a silent agent", "partition", "Z2", "--allow-missing", inventory=inventory)
+
+    def command(self, work, *words, inventory=None):
         begin = time.monotonic()
-        environment = {**os.environ, "NETEMCTL_INVENTORY": str(self.inventory)}
+        environment = {**os.environ, "NETEMCTL_INVENTORY": str(inventory or self.inventory)}
         errors = tempfile.TemporaryFile("w+")
         process = subprocess.Popen([NETEMCTL, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    stderr=errors, env=environment)
@@ -81,26 +103,32 @@ class Controller:
             self.results.failed(self.group, f"{work}: CPU time a node", "netemctl", f"exit code {code}: {errors.read()[-300:]}", unit="ms", at=self.nodes)
             return
         cpu = used.ru_utime + used.ru_stime
-        requests = sum(count for count, _, _ in seen["requests"].values())
-        wire = sum(sent + got for _, sent, got in seen["requests"].values())
-        bare, bare_took = self.bare(seen)
         add = lambda what, who, value, unit, better="lower": self.results.add(
             self.group, f"{work}: {what}", who, value, unit=unit, at=self.nodes, better=better)
-        add("CPU time a node", "netemctl", cpu * 1e3 / self.nodes, "ms")
-        add("CPU time a node", "bare TLS (Python, OpenSSL)", bare * 1e3 / self.nodes, "ms")
+        if work == "status":
+            self.status_took = took
         add("time", "netemctl", took * 1e3, "ms")
-        add("time", "bare TLS (Python, OpenSSL)", bare_took * 1e3, "ms")
+        add("CPU time a node", "netemctl", cpu * 1e3 / self.nodes, "ms")
         add("memory", "netemctl", used.ru_maxrss / 1e3, "MB", None)
+        if self.are_real:
+            add("time", "netemctl status", self.status_took * 1e3, "ms", None)
+            add("CPU time of an agent", "netemctl", seen["cpu"] * 1e3 / self.nodes, "ms", None)
+            return
+        requests = sum(count for count, _, _ in seen["requests"].values())
+        wire = sum(sent + got for _, sent, got in seen["requests"].values())
+        bare = self.bare(seen)
+        add("CPU time a node", "bare TLS (Python, OpenSSL)", bare * 1e3 / self.nodes, "ms")
         add("bytes a node", "netemctl", wire / self.nodes, "B", None)
         add("connections and requests a node", "netemctl", (seen["connections"] + requests) / self.nodes, "", None)
 
     def seen(self):
         """What the agents have seen since the last time."""
-        self.fakes.send_signal(signal.SIGUSR1)
-        return json.loads(self.fakes.stdout.readline())
+        self.agents.stdin.write("\n")
+        self.agents.stdin.flush()
+        return json.loads(self.agents.stdout.readline())
 
     def bare(self, seen):
-        """Does the same without netemctl: as many connections, and requests and answers of the same mean sizes."""
+        """The CPU time of the same without netemctl: as many connections, and requests and answers of the same mean sizes."""
         context = ssl.create_default_context(cafile=f"{self.pki}/controller/ca.pem")
         context.check_hostname = False
         context.load_cert_chain(f"{self.pki}/controller/cert.pem", f"{self.pki}/controller/key.pem")
@@ -111,7 +139,7 @@ class Controller:
             # The answers of `stamp` and `commit` are short; a document would come back only from `wanted`, once.
             head = b"POST /v1/stamp HTTP/1.1\r\nhost: n\r\ncontent-length: %d\r\n\r\n" % body
             requests += [(count / connections, head + b" " * body)]
-        begin, cpu = time.monotonic(), time.process_time()
+        cpu = time.process_time()
         debts = [0.0] * len(requests)
         made = min(connections, BARE)
         for number in range(made):
@@ -127,9 +155,13 @@ class Controller:
                         secure.sendall(text)
                         secure.recv(65536)
                 secure.close()
-        took, cpu = time.monotonic() - begin, time.process_time() - cpu
+        cpu = time.process_time() - cpu
         self.seen()
-        return cpu * connections / made, took * connections / made
+        return cpu * connections / made
+
+
+def address(number):
+    return f"127.64.{number >> 8}.{number & 255}"
 
 
 def free_port():

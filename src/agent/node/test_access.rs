@@ -1,26 +1,14 @@
 //! Functions of [`Node`] that only tests need.
 
-use super::{Claim, Enforcer, Node};
+use super::Node;
 use crate::{
-    agent::{Config, JournalError, Now, Via, dry_run::Sandbox},
+    agent::{Now, Via},
     kernel::Kernel,
     plan::Tree,
     wire::{ApiError, Prepare, Prepared},
 };
 
 impl<K: Kernel> Node<K> {
-    /// A node with the given sandbox and boot id. Claims the journal, but no interface.
-    pub(in crate::agent) fn with_sandbox(
-        config: Config,
-        kernel: K,
-        sandbox: impl Sandbox + 'static,
-        boot: &str,
-        now: Now,
-    ) -> Result<Self, JournalError> {
-        let claim = Claim::of_journal(&config)?;
-        Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, boot.to_owned(), now)
-    }
-
     /// Prepares a change for a controller on this machine.
     pub(crate) fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
         self.prepare_via(request, Via::default(), now)

@@ -16,10 +16,7 @@ mod watched;
 
 use std::{net::IpAddr, ops::Add, path::Path, sync::Arc, time::Duration};
 
-use super::{
-    AfterReboot, Config, Node, Now,
-    dry_run::{Sandbox, Trial, TrialError},
-};
+use super::{AfterReboot, Config, Node, Now};
 use crate::{
     fake_kernel::FakeKernel,
     kernel::DefaultRoute,
@@ -30,15 +27,6 @@ use crate::{
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
     wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Rollback, Ticket},
 };
-
-/// The sandbox of tests: a second kernel in memory that supports the same objects.
-impl Sandbox for FakeKernel {
-    fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError> {
-        let mut kernel = Self { tree: Tree::default(), fails_at: None, ..self.clone() };
-        let interface = kernel.interface.clone();
-        trial(&mut kernel, &interface)
-    }
-}
 
 /// The time at which the tests begin: one hour after boot.
 fn now() -> Now {
