@@ -1,10 +1,17 @@
 //! The body of a request: JSON that is serialized once for all nodes, and compressed if it is large.
 
-use std::io::Write as _;
+use std::{
+    convert::Infallible,
+    io::Write as _,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use flate2::{Compression, write::GzEncoder};
-use hyper::body::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
+use super::slots::Slot;
 use crate::wire::Call;
 
 /// The smallest JSON that is compressed, in bytes. Smaller bodies take about as many packets without compression.
@@ -32,9 +39,9 @@ impl Body {
         self.is_compressed.then_some("gzip")
     }
 
-    /// The bytes to send.
-    pub(super) fn bytes(self) -> Bytes {
-        self.bytes
+    /// The body as `hyper` sends it. Frees the slot when the whole body is sent.
+    pub(super) fn sent_in(self, slot: Slot) -> SentBody {
+        SentBody { bytes: Full::new(self.bytes), slot }
     }
 }
 
@@ -46,6 +53,39 @@ fn compressed(json: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(json).ok()?;
     encoder.finish().ok()
+}
+
+/// A body on its way to an agent.
+#[derive(Debug)]
+pub(super) struct SentBody {
+    bytes: Full<Bytes>,
+    slot: Slot,
+}
+
+impl HttpBody for SentBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.bytes).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.bytes.size_hint()
+    }
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        self.slot.free();
+    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub enum CallError {
         at: String,
         /// The reason.
         #[source]
-        error: io::Error,
+        error: hyper::Error,
     },
     /// No answer in time.
     #[error("the agent at {at} did not answer within {} s", tenths(*.after))]

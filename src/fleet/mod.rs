@@ -9,7 +9,6 @@ pub(crate) mod decision;
 mod error;
 mod fan_out;
 mod files;
-mod http;
 mod outcome;
 mod pool;
 mod rollback;

@@ -1,6 +1,8 @@
-//! Calls to agents, over connections that stay open for the next call.
+//! HTTP calls to agents, over connections that stay open for the next call.
 //!
-//! A new connection takes longer than most calls, above all over a lossy network.
+//! A new connection takes longer than most calls, above all over a lossy network. `hyper-util`'s pool does not fit:
+//! `hyper-util` counts no open files and hides the `hyper::Error`. Only the `hyper::Error` tells if the connection
+//! closed before the request was sent, or if an answer may have been lost.
 
 use std::{
     collections::BTreeMap,
@@ -9,14 +11,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Request,
+    client::conn::http1::{self, SendRequest},
+    header::{self, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     CallError, Timeouts,
-    body::Body,
+    body::{Body, SentBody},
     files::{FilePermit, Files},
-    http::{Answer, ExchangeError, Stream, exchange, is_open},
     slots::Slot,
     transport::Transport,
 };
@@ -25,7 +33,15 @@ use crate::{
     wire::{ApiError, Call, ErrorCode, SERVER},
 };
 
+/// The size limit of an answer, in bytes. A document of 10,000 nodes is about 1 MB.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The size of a connection's buffer for reading, in bytes. The usual answer fits. A large fleet has thousands of
+/// connections.
+const READ_SIZE: usize = 2 * 1024;
+
 /// The idle connections to each node's agent.
+#[derive(Debug)]
 pub(super) struct Pool {
     idle: Mutex<BTreeMap<NodeName, Vec<Connection>>>,
     files: Files,
@@ -66,20 +82,21 @@ impl Pool {
         answer: Duration,
     ) -> Result<C::Reply, CallError> {
         let at = transport.address();
-        if let Some(idle) = self.take(node).await {
-            return within(transport, answer, self.exchange::<C, T>(node, idle, &at, body)).await;
+        while let Some(idle) = self.take(node).await {
+            match within(transport, answer, self.exchange::<C, T>(node, idle, &at, body.clone())).await {
+                // The agent closed the idle connection before the request was sent: try the next idle connection, or
+                // else a new one.
+                Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
+                result => return result,
+            }
         }
         // The wait for free file descriptors does not count towards the agent's time to answer.
         let permit = self.files.take(T::FILES).await;
         if T::IS_LOGIN {
-            let connection = Box::pin(open(transport, permit)).await?;
+            let connection = open(transport, permit).await?;
             return within(transport, answer, self.exchange::<C, T>(node, connection, &at, body)).await;
         }
-        // The box frees the memory of the handshake before the wait for the answer.
-        let called = async {
-            let connection = Box::pin(open(transport, permit)).await?;
-            self.exchange::<C, T>(node, connection, &at, body).await
-        };
+        let called = async { self.exchange::<C, T>(node, open(transport, permit).await?, &at, body).await };
         within(transport, answer, called).await
     }
 
@@ -87,14 +104,14 @@ impl Pool {
     async fn take(&self, node: &NodeName) -> Option<Connection> {
         loop {
             let mut connection = self.idle().get_mut(node)?.pop()?;
-            if is_open(&mut connection.stream).await {
+            if !connection.driver.is_finished() && connection.sender.ready().await.is_ok() {
                 return Some(connection);
             }
         }
     }
 
-    /// Makes one call on a connection. Keeps the connection after an answer, if the transport and the agent allow it and
-    /// enough files are left for other calls. Otherwise, closes the connection.
+    /// Makes one call on a connection. Keeps the connection after a valid answer, if the transport allows it and enough
+    /// files are left for other calls. Otherwise, closes the connection.
     async fn exchange<C: Call, T: Transport>(
         &self,
         node: &NodeName,
@@ -102,25 +119,11 @@ impl Pool {
         at: &str,
         body: (Body, Slot),
     ) -> Result<C::Reply, CallError> {
-        let (body, slot) = body;
-        let unexpected = |why: String| CallError::Unexpected { at: at.to_owned(), why };
-        let Answer { status, server, is_kept, body } =
-            exchange(&mut connection.stream, C::PATH, body, slot).await.map_err(|error| match error {
-                ExchangeError::Broken(error) => CallError::HungUp { at: at.to_owned(), error },
-                ExchangeError::Unexpected(why) => unexpected(why.to_owned()),
-            })?;
-        if T::IS_KEPT && is_kept && self.files.has_spare() {
+        let answer = connection.exchange::<C>(at, body).await;
+        if T::IS_KEPT && matches!(answer, Ok(_) | Err(CallError::Refused(_))) && self.files.has_spare() {
             self.idle().entry(node.clone()).or_default().push(connection);
         }
-        let version = server.as_deref().and_then(other_version).unwrap_or_default();
-        if (200..300).contains(&status) {
-            return serde_json::from_slice(&body).map_err(|error| unexpected(format!("{error}{version}")));
-        }
-        let mut error = ApiError::read(status, &body).ok_or_else(|| unexpected(format!("status {status}")))?;
-        if error.code == ErrorCode::BadRequest {
-            error.message += &version;
-        }
-        Err(CallError::Refused(error))
+        answer
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeName, Vec<Connection>>> {
@@ -147,7 +150,10 @@ async fn open<T: Transport>(transport: &T, permit: FilePermit) -> Result<Connect
         None if lacks_files(&error) => CallError::NoFiles { at: at() },
         None => CallError::Unreachable { at: at(), error },
     })?;
-    Ok(Connection { stream: Box::new(stream), _permit: permit })
+    let mut http = http1::Builder::new();
+    let opened = http.read_buf_exact_size(Some(READ_SIZE)).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = opened.map_err(|error| CallError::HungUp { at: at(), error })?;
+    Ok(Connection { sender, driver: tokio::spawn(connection), _permit: permit })
 }
 
 /// True if this process or this machine cannot open more files. The agent is then not the cause.
@@ -155,17 +161,60 @@ fn lacks_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
-/// A connection to an agent, for one call at a time. Closes when dropped.
+/// An HTTP connection to an agent, for one call at a time. Closes when dropped.
+#[derive(Debug)]
 struct Connection {
-    stream: Box<dyn Stream>,
+    sender: SendRequest<SentBody>,
+    /// The task that reads from and writes to the stream.
+    driver: JoinHandle<hyper::Result<()>>,
     _permit: FilePermit,
 }
 
+impl Connection {
+    /// Makes one call to the agent at `at`.
+    async fn exchange<C: Call>(&mut self, at: &str, (body, slot): (Body, Slot)) -> Result<C::Reply, CallError> {
+        let unexpected = |why: String| CallError::Unexpected { at: at.to_owned(), why };
+        let request =
+            Request::post(C::PATH).header(header::HOST, "agent").header(header::CONTENT_TYPE, "application/json");
+        let request = match body.encoding() {
+            Some(encoding) => request.header(header::CONTENT_ENCODING, encoding),
+            None => request,
+        };
+        let request = request.body(body.sent_in(slot)).map_err(|error| unexpected(error.to_string()))?;
+        let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
+        let response = self.sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let version = response.headers().get(header::SERVER).and_then(other_version).unwrap_or_default();
+        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(error) => broken(*error),
+            Err(error) => unexpected(error.to_string()),
+        })?;
+        let body = body.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| unexpected(format!("{error}{version}")));
+        }
+        let Some(mut error) = ApiError::read(status.as_u16(), &body) else {
+            return Err(unexpected(format!("status {status}")));
+        };
+        if error.code == ErrorCode::BadRequest {
+            error.message += &version;
+        }
+        Err(CallError::Refused(error))
+    }
+}
+
 /// A hint if the agent's `server` header names another version. Requests or answers may differ between versions.
-fn other_version(server: &str) -> Option<String> {
-    let version = Some(server).filter(|server| *server != SERVER)?.strip_prefix("netemctl/")?;
+fn other_version(server: &HeaderValue) -> Option<String> {
+    let version = server.to_str().ok().filter(|server| *server != SERVER)?.strip_prefix("netemctl/")?;
     Some(format!(
         "; the agent runs netemctl {version}, and this command is netemctl {}: install the same version on both",
         env!("CARGO_PKG_VERSION")
     ))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use netemctl::{agent::Limits, wire::GetStamp};
 use tokio::{
-    io::copy,
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
 };
 
@@ -36,12 +36,7 @@ async fn count_connections(site: &mut Site) -> Arc<ConnectionCount> {
             let counted = Arc::clone(&counted);
             tokio::spawn(async move {
                 let mut far = TcpStream::connect(agent).await.unwrap();
-                let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
-                // If one side closes, the proxy closes both.
-                tokio::select! {
-                    _ = copy(&mut from_near, &mut to_far) => {}
-                    _ = copy(&mut from_far, &mut to_near) => {}
-                }
+                drop(copy_bidirectional(&mut near, &mut far).await);
                 counted.open.fetch_sub(1, Ordering::Relaxed);
             });
         }
