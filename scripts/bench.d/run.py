@@ -28,13 +28,13 @@ def main():
             host.say(f"   {name} was interrupted")
             host.end_all()
             return 130
-        except Exception as error:
+        except Exception:
             traceback.print_exc(file=sys.stdout)
-            results.note(f"{name} ended early: {str(error)[:300]}")
+            host.say(f"   {name} ended early; its earlier results stay")
             code = 1
-        if results.rows:
-            results.show()
+        else:
             results.save()
+        results.show()
         host.say(f"   {name} took {time.monotonic() - results.begun:.0f} s")
         host.end_all()
     return code

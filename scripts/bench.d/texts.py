@@ -8,9 +8,10 @@ Each part alternates between the programs on one boot of one kernel, in an order
 has the median, in brackets the least and the most, and in bold the ratio: netemctl divided by this peer in the same run. For
 times, a ratio below 1 means that netemctl is faster.
 
-Absolute times say little, because they depend on the machine. In user-mode Linux (UML), the start of a process takes 30 to
-100 ms, compared with 1 to 4 ms on the machine itself. So programs that start many processes look slow there. The first table
-says what a start costs each side. netemctl's times include its own start.
+Absolute times say little, because they depend on the machine. In user-mode Linux (UML), the start of a process takes 10 to
+90 ms, compared with 1 to 4 ms on the machine itself. So programs that start many processes look slow there. The first table
+says what a start costs each side. A page fault is slow, too, and all processes share one CPU. netemctl's times include its own
+start, and the agents' work.
 
 ## Run it again
 
@@ -22,9 +23,6 @@ says what a start costs each side. netemctl's times include its own start.
 
 The machine should be quiet. `scripts/bench --help` lists the parts. The pure functions have criterion benchmarks: `cargo
 bench --bench scale`.
-
-The committed figures of 2026-11-27 before 15:00 UTC are of a machine that built programs at the same time, and of an older
-program. Of these, compare only figures of one row.
 """
 
 BEHIND = """

@@ -22,7 +22,8 @@ def measure(results, settings):
                                         "and a partition": [["partition", "Z3"]]}.items():
                     for words in commands:
                         run([NETEMCTL, *words])
-                    time.sleep(2)
+                    # Idle threads of an agent end after ten seconds. With them, their counts would vanish.
+                    time.sleep(12)
                     watch(results, f"a lab of {nodes}", state, pids.values(), seconds)
                 run([NETEMCTL, "clear"])
                 run([NETEMCTL, "heal"], expect=range(256))

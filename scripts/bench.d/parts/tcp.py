@@ -75,6 +75,10 @@ def netem(options, nodes):
 
 def stream(results, group, name):
     answer = json.loads(run(inside("n1", "iperf3", "-J", "-i", "1", "-t", SECONDS, "-c", peers.lab_v4(2)), limit=60))
+    if len(answer["intervals"]) < SECONDS:
+        # iperf3 can end early with exit code 0.
+        results.note(f"{group}, {name}: iperf3 ended early: {answer.get('error', 'it does not say why')}")
+        return
     # What arrives is what the sender sends once its buffers are full; the first second also has the buffers.
     rates = [interval["sum"]["bits_per_second"] / 1e6 for interval in answer["intervals"]]
     steady = rates[STEADY_FROM:SECONDS]
