@@ -160,6 +160,7 @@ async fn receive(listener: TcpListener, tls: TlsAcceptor, node: NodeName, fleet:
                 let is_compressed = head.headers.contains_key(CONTENT_ENCODING);
                 let path = head.uri.path();
                 let at = (path == Commit::PATH).then(|| serde_json::from_slice::<Commit>(&body).ok()?.at).flatten();
+                // A real agent answers a commit after its commit time, too.
                 tokio::time::sleep(at.and_then(|at| at.since(SystemTime::now().into())).unwrap_or_default()).await;
                 let (status, reply) = fleet.lock().answer(&node, path, &body, is_compressed);
                 let reply = reply.to_string();

@@ -90,7 +90,8 @@ with the controller. This part runs on the machine's own kernel.
   the controller. The bare client makes as many connections (300 at most, extrapolated), with requests of the same number and
   sizes, one after another.
 
-A silent agent accepts connections and never answers. The command leaves it out (`--allow-missing`), and waits a second for it.
+A silent agent accepts connections and never answers. The command leaves it out (`--allow-missing`), and waits a second for it
+twice: for its addresses, and for its document.
 """, [("controller", "CPU time of the controller by the number of nodes")]),
     "idle": ("An idle lab", """
 What an idle lab costs. The busy CPU includes everything in the kernel.

@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_chain_of_an_own_filter_is_no_event_and_a_chain_that_a_program_adds_is_one() {
-        // The kernel's notification about the chain of a new filter has the port 0, whoever adds the filter.
+        // If a new filter makes a new chain, the kernel's notification of the chain has port 0.
         let chain = |port: u32| {
             let mut bytes = bytes(filter(), port);
             bytes[4..6].copy_from_slice(&RTM_NEWCHAIN.to_ne_bytes());

@@ -168,7 +168,9 @@ impl Delta {
         let mut inventory = Arc::clone(&before.inventory);
         if !(nodes.is_empty() && departed.is_empty() && zones.is_kept()) {
             let Inventory { nodes: places, zones: old_zones } = Arc::make_mut(&mut inventory);
-            places.retain(|node, _| !departed.0.contains(node));
+            for node in &departed.0 {
+                places.remove(node);
+            }
             places.extend(nodes);
             *old_zones = zones.or(|| std::mem::take(old_zones));
         }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{
-    Absent, Inventory, InventoryError, Missing, Moment, NodeLocation, Overlay, OverlayError, OverlayRequest, Partition,
+    Absent, Inventory, InventoryError, Missing, Moment, Overlay, OverlayError, OverlayRequest, Partition,
     PartitionError, PartitionRequest, TimedId, Timing, loss::lost_on,
 };
 use crate::topology::{
@@ -369,13 +369,10 @@ impl Wanted {
     pub fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
         let others: Vec<_> = self.named().filter(|(node, _)| !inventory.nodes.contains_key(*node)).collect();
-        let owned = |(node, place): (&NodeName, &NodeLocation)| {
-            place.global().map(|address| (*address, node.clone())).collect::<Vec<_>>()
-        };
-        let owners: BTreeMap<IpAddr, NodeName> = match others[..] {
-            [] => BTreeMap::new(),
-            _ => inventory.nodes.iter().flat_map(owned).collect(),
-        };
+        // Rarely needed, and large.
+        let places = (!others.is_empty()).then_some(&inventory.nodes).into_iter().flatten();
+        let owners: BTreeMap<IpAddr, NodeName> =
+            places.flat_map(|(node, place)| place.global().map(|address| (*address, node.clone()))).collect();
         for (node, by) in others {
             let Some(place) = self.inventory.nodes.get(node) else {
                 return Err(EditError::Nowhere(node.clone(), by));

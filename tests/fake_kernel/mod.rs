@@ -250,10 +250,12 @@ impl FakeKernel {
         let number = self.writes;
         self.writes += 1;
         let fails = self.fails_at == Some(number) || self.fails_from.is_some_and(|first| first <= number);
-        let result = match fails {
-            true => Err(Errno::ENOMEM),
-            false if self.skips_at == Some(number) => Ok(()),
-            false => self.apply(step),
+        let result = if fails {
+            Err(Errno::ENOMEM)
+        } else if self.skips_at == Some(number) {
+            Ok(())
+        } else {
+            self.apply(step)
         };
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),

@@ -32,8 +32,8 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the format. The agent also reads a journal of version 4, and of version 1 to 3 that has no timed
-/// change and no partition.
+/// The version of the format. The agent also reads a journal of version 4 or 5, and of version 1 to 3 that has no
+/// timed change and no partition.
 const VERSION: u32 = 6;
 
 /// A document and its timeline.
