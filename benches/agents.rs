@@ -194,7 +194,7 @@ impl Shared {
     fn answer(&mut self, node: &NodeName, path: &str, body: &[u8], is_compressed: bool) -> (u16, Value) {
         let is_first = node.as_str() == "n1";
         match path {
-            "/v1/stamp" => return (200, json!(self.held.1)),
+            "/v1/stamp" | "/v1/ready" => return (200, json!(self.held.1)),
             "/v1/status" => return (200, self.status(node)),
             "/v1/wanted" => {
                 return (200, json!(Document { wanted: self.held.0.clone(), ..Document::default() }));

@@ -17,7 +17,8 @@ use crate::{
     plan::LineRate,
     topology::{FileReport, LinkChange, NodeName, Source, Topology, hostlist},
     wire::{
-        Call, Commit, Confirm, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Rollback,
+        Call, Commit, Confirm, GetCounters, GetHost, GetReady, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe,
+        Rollback,
     },
 };
 
@@ -156,6 +157,7 @@ pub fn request(bytes: &[u8]) {
         read::<GetHost>,
         read::<GetStatus>,
         read::<GetCounters>,
+        read::<GetReady>,
         read::<GetStamp>,
         read::<GetWanted>,
         read::<Commit>,

@@ -4,7 +4,7 @@
 //! status code from 400 up.
 //!
 //! A change of many nodes is a transaction with a random [`Ticket`]. The controller sends [`Prepare`] to all nodes,
-//! then [`Commit`] to all, then [`Confirm`] to all. A last [`Confirm`] tells the nodes that all nodes have confirmed.
+//! then [`GetReady`] to all, then [`Commit`] to all, then [`Confirm`] to all. A last [`Confirm`] tells the nodes that all nodes have confirmed.
 //! After a failure, the controller sends [`Rollback`] to all nodes. An agent rolls back a commit that is not confirmed
 //! in time, as in NETCONF (RFC 6241, section 8.4). Each of these requests may be repeated after a lost answer.
 
@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) use self::change::new_document;
 pub use self::{
     change::{
-        Beginning, CONFIRM_WITHIN, ClockReading, Commit, Committed, Confirm, Confirmed, Document, GetStamp, GetWanted,
-        Onset, PartitionEnded, Plan, Prepare, Prepared, Rollback, RolledBack,
+        Beginning, CONFIRM_WITHIN, ClockReading, Commit, Committed, Confirm, Confirmed, Document, GetReady, GetStamp,
+        GetWanted, Onset, PartitionEnded, Plan, Prepare, Prepared, Rollback, RolledBack,
     },
     error::{ApiError, ErrorCode},
     host::{GetHost, Host, HostInterface, Routed},
@@ -63,6 +63,7 @@ calls! {
     GetWanted => "/v1/wanted", Document;
     Plan => "/v1/plan", Prepared;
     Prepare => "/v1/prepare", Prepared;
+    GetReady => "/v1/ready", Stamp;
     Commit => "/v1/commit", Committed;
     Confirm => "/v1/confirm", Confirmed;
     Rollback => "/v1/rollback", RolledBack;
@@ -72,7 +73,7 @@ calls! {
 /// The start of the line that `netemctl agent --stdio` prints before HTTP. The program's version follows.
 ///
 /// Text before this line is the output of a login shell. The number is increased with each change of the API.
-pub const GREETING: &str = "netemctl-agent 6 ";
+pub const GREETING: &str = "netemctl-agent 7 ";
 
 /// The `server` header of every answer. A controller of another version recognizes the difference by this header.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));

@@ -124,6 +124,8 @@ class Fleet:
                 "/v1/prepare", lambda node: {"ticket": ticket, "base": stamps[node], "wanted": wanted}
             )
             steps = {node: len(answer["change"]["steps"]) for node, answer in prepared.items()}
+            # Each agent writes what affects no packet.
+            self.call_all("/v1/ready", lambda node: {"ticket": ticket})
             # All nodes switch at this time, by their own clocks. It may be five seconds ahead at most.
             at = time.time_ns() + 200_000_000
             self.call_all("/v1/commit", lambda node: {"ticket": ticket, "at": at})

@@ -109,6 +109,7 @@ impl Payload for NodePayload {
 }
 
 /// A prepared change.
+#[derive(Clone)]
 struct Checked {
     wanted: Shared,
     /// The controller's connection.

@@ -50,10 +50,11 @@ use super::{
 };
 use crate::{
     kernel::Kernel,
+    plan::Stamp,
     probe,
     wire::{
-        ApiError, Call, ClockReading, Commit, Committed, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus,
-        GetWanted, Plan, Prepare, Prepared, Probe, Probed, Rollback,
+        ApiError, Call, ClockReading, Commit, Committed, Confirm, ErrorCode, GetCounters, GetHost, GetReady, GetStamp,
+        GetStatus, GetWanted, Plan, Prepare, Prepared, Probe, Probed, Rollback,
     },
 };
 
@@ -200,6 +201,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(GetWanted::PATH, locked::<K, GetWanted>(|node, _, _, now| Ok(node.document(now))))
         .route(Plan::PATH, locked::<K, Plan>(Node::plan))
         .route(Prepare::PATH, locked::<K, Prepare>(prepare))
+        .route(GetReady::PATH, post(get_ready::<K>))
         .route(Commit::PATH, post(commit::<K>))
         .route(Confirm::PATH, locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now)))
         .route(Rollback::PATH, locked::<K, Rollback>(|node, request, _, now| node.rollback(&request, now)))
@@ -301,6 +303,15 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, Json(self)).into_response()
     }
+}
+
+/// Writes the part of a change that affects no packet. Starts no tick, which would delay the commits of other nodes on
+/// this machine.
+async fn get_ready<K: Kernel + 'static>(
+    State(node): State<Shared<K>>,
+    Asked(request): Asked<GetReady>,
+) -> Result<Json<Stamp>, ApiError> {
+    on_node(&node, move |node, now| node.get_ready(&request, now)).await.map(Json)
 }
 
 /// Waits for the commit time, then commits. During the wait, the agent serves other requests, such as a rollback.

@@ -12,6 +12,8 @@ use crate::topology::NodeName;
 pub(crate) enum Stage<N> {
     /// Check and compute the change.
     Prepare,
+    /// Write the part of the change that affects no packet.
+    Ready,
     /// Make the change.
     Commit,
     /// Keep the change.
@@ -57,11 +59,12 @@ pub(crate) enum Next<N> {
 pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>) -> Next<N> {
     let all = |said: Heard| heard.values().all(|heard| *heard == said);
     match stage {
-        Stage::Prepare if all(Heard::Yes) => Next::Ask(Stage::Commit),
+        Stage::Prepare if all(Heard::Yes) => Next::Ask(Stage::Ready),
+        Stage::Ready if all(Heard::Yes) => Next::Ask(Stage::Commit),
         Stage::Commit if all(Heard::Yes) => Next::Ask(Stage::Confirm),
         Stage::Confirm if all(Heard::Yes) => Next::Ask(Stage::Finish),
         Stage::Finish => Next::Succeeded { superseded: false },
-        Stage::Prepare | Stage::Commit => Next::Ask(Stage::Rollback { told: BTreeSet::new() }),
+        Stage::Prepare | Stage::Ready | Stage::Commit => Next::Ask(Stage::Rollback { told: BTreeSet::new() }),
         Stage::Confirm => {
             // `Absence`: the node did not get the request. `Conflict` and `Failure`: the node refuses the request, and
             // does not keep the change.

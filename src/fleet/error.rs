@@ -133,7 +133,7 @@ impl CallError {
 pub enum Phase {
     /// Reading the documents in force, or measuring.
     Read,
-    /// Checking the change; nothing was written.
+    /// Checking the change, and writing the part of it that affects no packet.
     Prepare,
     /// Writing the change.
     Commit,

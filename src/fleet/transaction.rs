@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answers, CALL_TIMEOUT, CallError, Fleet, FleetOnset, Outcome, Phase, Preview, Scope, Timeouts, TransactionError,
     body::Body,
-    clocks,
+    clocks::{self, Exchange},
     decision::{Next, Stage, heard, next},
     fan_out::{RetryPolicy, Timed},
     outcome::ended,
@@ -23,13 +23,14 @@ use crate::{
     plan::{Delta, EditError, Moment, Stamp, Wanted},
     topology::NodeName,
     wire::{
-        CONFIRM_WITHIN, Call, Commit, Confirm, Document, ErrorCode, GetStamp, GetWanted, Plan, Prepare, Prepared,
-        Ticket,
+        CONFIRM_WITHIN, Call, Commit, Confirm, Document, ErrorCode, GetReady, GetStamp, GetWanted, Plan, Prepare,
+        Prepared, Ticket,
     },
 };
 
-/// All nodes switch at one agreed instant: this time after the expected arrival of the last commit. A commit is
-/// expected to arrive within the time of the slowest prepare.
+/// All nodes switch at one agreed instant: this time after the expected arrival of the last commit. The commits are
+/// expected to arrive within the time of the faster of two earlier requests to all nodes: *stamp*, which has no work but
+/// may open connections, and *ready*, which has work.
 const LEAD: Duration = Duration::from_millis(50);
 
 /// The longest time from sending the commits to the agreed instant. Agents refuse to wait for more than five seconds.
@@ -76,8 +77,8 @@ pub struct Transaction {
     /// The nodes that take part.
     fleet: Fleet,
     pub(crate) ticket: Ticket,
-    /// The time until the slowest node had answered the prepare request, including retries.
-    slowest: Duration,
+    /// The time until all nodes had answered the *stamp* request.
+    asked: Duration,
     /// The nanoseconds by which a node's clock is ahead of this machine's clock. Has only nodes whose clock certainly
     /// differs.
     clocks: BTreeMap<NodeName, i64>,
@@ -91,6 +92,8 @@ pub struct Transaction {
 pub(crate) struct Draft {
     /// The nodes that take part.
     fleet: Fleet,
+    /// The time until all these nodes had answered the *stamp* request.
+    asked: Duration,
     /// The stamp of each node's document.
     stamps: BTreeMap<NodeName, Stamp>,
     /// The edit of the newest document, and the stamp of this document; `None`: that document is clear.
@@ -137,7 +140,7 @@ impl Draft {
 impl Fleet {
     /// The nodes' document. An error if a node does not answer, or if the nodes have different documents.
     pub async fn document(&self) -> Result<Document, TransactionError> {
-        let (stamps, silent) = split(self.stamps(false).await);
+        let (stamps, silent) = split(self.stamps(false).await.0);
         if !silent.is_empty() {
             return Err(TransactionError::unread(silent));
         }
@@ -150,7 +153,7 @@ impl Fleet {
     /// The newest document, and the fleet of the nodes that answer and have this document. An error if a node differs
     /// although no earlier change left the node out.
     pub async fn document_with_holders(&self) -> Result<(Document, Self), TransactionError> {
-        let (stamps, silent) = split(self.stamps(false).await);
+        let (stamps, silent) = split(self.stamps(false).await.0);
         if stamps.is_empty() {
             return Err(TransactionError::unread(silent));
         }
@@ -192,10 +195,8 @@ impl Fleet {
         let draft = draft.ok_or(TransactionError::Interrupted)??;
         let ticket = draw_ticket()?;
         let prepare = |base, NewDocument { wanted, edit }| Prepare { ticket: ticket.clone(), base, wanted, edit };
-        let asked = Instant::now();
         let answers = interrupt.run_until_cancelled(draft.send(prepare)).await;
-        let slowest = asked.elapsed();
-        let Draft { fleet, preview, .. } = draft;
+        let Draft { fleet, asked, preview, .. } = draft;
         let Some((answers, exchanges)) = answers else {
             // Nothing was written. Agents cancel a prepared change by themselves if no commit arrives.
             drop(timeout(NOTICE, fleet.cancel(&ticket)).await);
@@ -204,12 +205,12 @@ impl Fleet {
         let clocks = clocks::ahead(&answers, &exchanges);
         let next = next(&Stage::Prepare, &heard(&answers, |_| false));
         let (nodes, failures) = split(answers);
-        if next != Next::Ask(Stage::Commit) {
+        if next != Next::Ask(Stage::Ready) {
             drop(fleet.cancel(&ticket).await);
             return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() });
         }
         let preview = Preview { nodes, ..preview };
-        Ok(Transaction { fleet, ticket, slowest, clocks, confirm_within: CONFIRM_WITHIN, preview })
+        Ok(Transaction { fleet, ticket, asked, clocks, confirm_within: CONFIRM_WITHIN, preview })
     }
 
     /// Makes an edit on every node, or on none. Rolls back on a failure, and on an interrupt before all nodes have
@@ -239,7 +240,8 @@ impl Fleet {
         Edit { scope, replaces, .. }: &Edit,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Draft, TransactionError> {
-        let (stamps, silent) = split(self.of(|node| scope.includes(node)).stamps(scope.allow_missing).await);
+        let (answers, asked) = self.of(|node| scope.includes(node)).stamps(scope.allow_missing).await;
+        let (stamps, silent) = split(answers);
         if !silent.is_empty() && (!scope.allow_missing || stamps.is_empty()) {
             return Err(TransactionError::unread(silent));
         }
@@ -249,12 +251,19 @@ impl Fleet {
         let missing = self.inventory.nodes.keys().filter(|node| !takes_part(node)).chain(&scope.left_out).cloned();
         let preview = snapshot.edited(takes_part, missing.collect(), *replaces, edit)?;
         let edit = Delta::between(&snapshot.document.wanted, &preview.wanted).map(|edit| (snapshot.stamp(), edit));
-        Ok(Draft { fleet, stamps: snapshot.stamps, edit, preview })
+        Ok(Draft { fleet, asked, stamps: snapshot.stamps, edit, preview })
     }
 
-    /// Reads the stamp (generation and digest) of each node's document. `allow_missing`: nodes may stay silent.
-    async fn stamps(&self, allow_missing: bool) -> Answers<Stamp> {
-        self.retry(RetryPolicy { allow_missing, ..RETRIES }, |_| GetStamp {}).await
+    /// Reads the stamp (generation and digest) of each node's document. Also returns the time until the last of the
+    /// answers. `allow_missing`: nodes may stay silent.
+    async fn stamps(&self, allow_missing: bool) -> (Answers<Stamp>, Duration) {
+        let began = Moment::from(SystemTime::now());
+        let body = Body::of(&GetStamp {});
+        let policy = RetryPolicy { allow_missing, ..RETRIES };
+        let (answers, exchanges) = self.send::<GetStamp>(policy, |_| body.clone()).await;
+        let took = |(node, exchange): (_, &Exchange)| answers[node].as_ref().ok().and(exchange.received.since(began));
+        let last = exchanges.iter().filter_map(took).max();
+        (answers, last.unwrap_or_default())
     }
 
     /// Reads the newest document. The document has to satisfy `is_usable` for the stamp that its node returned before.
@@ -299,27 +308,18 @@ impl Transaction {
     /// Commits on every node at one agreed instant, and confirms when all have committed. A failure rolls back on every
     /// node, and so does an interrupt before all nodes have committed.
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
-        let Self { fleet, ticket, slowest, clocks, confirm_within, preview } = self;
-        let agreed = Moment::from(SystemTime::now()).after((slowest + LEAD).min(LONGEST_LEAD));
+        let began = Instant::now();
+        let get_ready = |_: &NodeName| GetReady { ticket: self.ticket.clone() };
+        self.ask((Stage::Ready, Phase::Prepare), get_ready, interrupt).await?;
+        let reach = began.elapsed().min(self.asked);
+        let agreed = Moment::from(SystemTime::now()).after((reach + LEAD).min(LONGEST_LEAD));
         let commit = |node: &NodeName| {
-            let clock_ahead_ns = clocks.get(node).copied().unwrap_or_default();
-            Commit { ticket: ticket.clone(), at: Some(agreed), clock_ahead_ns, confirm_within }
+            let clock_ahead_ns = self.clocks.get(node).copied().unwrap_or_default();
+            let (ticket, confirm_within) = (self.ticket.clone(), self.confirm_within);
+            Commit { ticket, at: Some(agreed), clock_ahead_ns, confirm_within }
         };
-        // A rollback cancels the change on agents that still wait for the agreed instant. If a commit arrives after the
-        // rollback, the agent refuses it.
-        let Some(answers) = interrupt.run_until_cancelled(fleet.retry(RETRIES, &commit)).await else {
-            let left = fleet.cancel(&ticket).await;
-            if left.is_empty() {
-                return Err(TransactionError::Interrupted);
-            }
-            return Err(TransactionError::Nodes { phase: Phase::Commit, failures: BTreeMap::new(), left });
-        };
-        let next = next(&Stage::Commit, &heard(&answers, |_| false));
-        let (committed, failures) = split(answers);
-        if next != Next::Ask(Stage::Confirm) {
-            let left = fleet.cancel(&ticket).await;
-            return Err(TransactionError::Nodes { phase: Phase::Commit, failures, left });
-        }
+        let committed = self.ask((Stage::Commit, Phase::Commit), commit, interrupt).await?;
+        let Self { fleet, ticket, clocks, confirm_within, preview, .. } = self;
         let superseded = fleet.confirm(&ticket, confirm_within).await?;
         Ok(Outcome {
             warnings: preview.warnings(),
@@ -331,6 +331,31 @@ impl Transaction {
             caught_up: preview.caught_up,
             superseded,
         })
+    }
+
+    /// Sends a request before *confirm* to all nodes. Rolls back on a failure, and on an interrupt.
+    ///
+    /// A rollback also cancels the change on agents that wait for the agreed instant. If a commit arrives after the
+    /// rollback, the agent refuses it.
+    async fn ask<C: Call>(
+        &self,
+        (stage, phase): (Stage<NodeName>, Phase),
+        request: impl Fn(&NodeName) -> C,
+        interrupt: &CancellationToken,
+    ) -> Result<BTreeMap<NodeName, C::Reply>, TransactionError> {
+        let answers = interrupt.run_until_cancelled(self.fleet.retry(RETRIES, request)).await;
+        let is_interrupted = answers.is_none();
+        let answers = answers.unwrap_or_default();
+        if !is_interrupted && !matches!(next(&stage, &heard(&answers, |_| false)), Next::Ask(Stage::Rollback { .. })) {
+            return Ok(split(answers).0);
+        }
+        let left = self.fleet.cancel(&self.ticket).await;
+        // Before *commit*, the change is in force nowhere, and agents cancel it by themselves.
+        let left = if phase == Phase::Prepare { BTreeMap::new() } else { left };
+        if is_interrupted && left.is_empty() {
+            return Err(TransactionError::Interrupted);
+        }
+        Err(TransactionError::Nodes { phase, failures: split(answers).1, left })
     }
 
     /// Cancels on every node. An agent that the call does not reach cancels by itself.

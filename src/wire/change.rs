@@ -149,6 +149,17 @@ pub struct ClockReading {
     pub answered: Moment,
 }
 
+/// Asks an agent to write the part of the prepared change that affects no packet: the journal, new classes, and filters
+/// in a spare chain. Then the commit writes only the switch. The reply is the stamp in force. An agent that does not get
+/// this request does the same work at the commit.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GetReady {
+    /// The transaction.
+    pub ticket: Ticket,
+}
+
 /// Asks an agent to make the prepared change, and to read back the kernel's state.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -186,7 +186,9 @@ fn agents_die(trio: &Trio) {
         (KillAt::Request("stamp"), 6),
         (KillAt::Request("prepare"), 6),
         (KillAt::LostReply("prepare"), 6),
-        (KillAt::Reply("prepare"), 1),
+        (KillAt::Reply("prepare"), 6),
+        (KillAt::LostReply("ready"), 6),
+        (KillAt::Reply("ready"), 1),
         (KillAt::Request("commit"), 1),
         (KillAt::LostReply("commit"), 1),
         (KillAt::Reply("commit"), 1),
@@ -256,7 +258,16 @@ fn kill_controller_at(trio: &Trio, call: &'static str, reached_nodes: usize) {
     assert!(*all_replied.lock().unwrap() && status.code().is_none(), "the controller was not killed: {status}");
 }
 
-fn controllers_die_when_all_have_prepared(trio: &Trio) {
+fn controllers_die_when_some_are_ready(trio: &Trio) {
+    kill_controller_at(trio, "ready", 2);
+    let status = trio.status();
+    Trio::assert_no_drift(&status);
+    trio.proxy.let_pass(|_| true);
+    drop(trio.run(&format!("--json apply {} --wait 60s", trio.topology(30).display())).expect(0));
+    trio.assert_all_have_rtt(30);
+}
+
+fn controllers_die_when_all_are_ready(trio: &Trio) {
     kill_controller_at(trio, "commit", 0);
     trio.assert_all_have_rtt(10);
     let begin = Instant::now();
@@ -406,9 +417,10 @@ type Trial = fn(&Trio);
 
 #[test]
 fn all_nodes_change_or_none_if_agents_or_controllers_die_or_stop_or_messages_are_lost() {
-    const TRIALS: [(&str, Trial); 8] = [
+    const TRIALS: [(&str, Trial); 9] = [
         ("agents die", agents_die),
-        ("controllers die when all have prepared", controllers_die_when_all_have_prepared),
+        ("controllers die when some are ready", controllers_die_when_some_are_ready),
+        ("controllers die when all are ready", controllers_die_when_all_are_ready),
         ("controllers die when some have committed", controllers_die_when_some_have_committed),
         ("controllers die when all have committed", controllers_die_when_all_have_committed),
         ("controllers die when some have confirmed", controllers_die_when_some_have_confirmed),
@@ -417,7 +429,7 @@ fn all_nodes_change_or_none_if_agents_or_controllers_die_or_stop_or_messages_are
         ("controllers rival", controllers_rival),
     ];
     let file = std::env::temp_dir().join(format!("netemctl-deaths-{}.toml", std::process::id()));
-    fs::write(&file, "name = 'trios'\nnodes = 'n[1-24]'\n[links]\ndefault = { rtt = '0ms' }\n").unwrap();
+    fs::write(&file, "name = 'trios'\nnodes = 'n[1-27]'\n[links]\ndefault = { rtt = '0ms' }\n").unwrap();
     let lab = Arc::new(Lab::up(&file));
     fs::remove_file(file).unwrap();
     let qdiscs = || ["n2", "n8", "n14", "n23"].map(|node| lab.exec(node, "tc qdisc show"));

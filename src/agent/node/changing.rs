@@ -18,8 +18,10 @@ use super::{
 use crate::{
     agent::{Now, Via},
     kernel::{Interface, Kernel},
-    plan::{Delta, NodeLocation, Partition, TimedId, Wanted},
-    wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared, new_document},
+    plan::{Delta, NodeLocation, Partition, Stamp, TimedId, Wanted},
+    wire::{
+        ApiError, Commit, Committed, ErrorCode, GetReady, PartitionEnded, Plan, Prepare, Prepared, Ticket, new_document,
+    },
 };
 
 /// Time after which a prepared change is cancelled if the controller has not committed it.
@@ -135,8 +137,17 @@ impl<K: Kernel> Node<K> {
         place.map(|place| status::unnamed(interface, place)).unwrap_or_default()
     }
 
-    /// Does the work of a commit that precedes the kernel writes, including the journal write. Returns the time until
-    /// the commit time; zero: commit at once.
+    /// Writes the part of the prepared change that affects no packet, so that the commit writes only the switch.
+    pub fn get_ready(&mut self, request: &GetReady, now: Now) -> Result<Stamp, ApiError> {
+        self.expire(now)?;
+        if matches!(self.step(Event::GetReady(request.ticket.clone()), now)?, Effect::Compute) {
+            self.stage_prepared(&request.ticket, now, None, now)?;
+        }
+        Ok(self.stamp())
+    }
+
+    /// Does the work of a commit that precedes the switch, unless [`get_ready`](Self::get_ready) has done this work.
+    /// Returns the time until the commit time; zero: commit at once.
     pub fn make_ready(&mut self, request: &Commit, now: Now) -> Result<Duration, ApiError> {
         self.expire(now)?;
         if let Effect::Answer(_) = self.step(Event::GetReady(request.ticket.clone()), now)? {
@@ -160,25 +171,65 @@ impl<K: Kernel> Node<K> {
         if let Some(late) = told_late {
             warn!(node = %self.name(), ?late, "The request came after the commit time: the clocks differ.");
         }
-        let at = request.at.filter(|_| told_late.is_none()).unwrap_or(now.wall);
-        let Checked { wanted, via, interface: checked } =
-            self.transactions.prepared(&request.ticket).ok_or_else(|| self.refused(Refusal::NotPrepared, now))?;
-        let (document, via, checked) = (wanted.clone(), *via, *checked);
-        let timeline = self.held().timeline.renewed(&document, at, now);
-        let absent = timeline.absent(now.after(wait).uptime);
-        let in_force = document.in_force(&absent);
-        let interface = self.enforcer.interface(&self.in_force, &in_force, &via)?;
-        if interface.index != checked {
-            return Err(ErrorCode::Failed.error(format!(
-                "interface {} was deleted and created again after the check; try again",
-                interface.name
-            )));
-        }
-        let left_out = self.left_out(&document, &interface);
-        let foreign = Foreign::to_change(&self.in_force, &in_force);
-        let staged = self.enforcer.stage(interface, in_force, foreign)?;
-        let held = Held { document, timeline, left_out };
-        if let Err(error) = self.write_journal_before(&held, &request.ticket) {
+        let wall = request.at.filter(|_| told_late.is_none()).unwrap_or(now.wall);
+        self.stage_prepared(&request.ticket, Now { wall, ..now.after(wait) }, told_late, now)?;
+        Ok(wait)
+    }
+
+    /// Computes the prepared change for the commit time `at`, and writes the journal and the preparation. Keeps a change
+    /// that is already computed, unless other parts of the document are in force at the commit time.
+    fn stage_prepared(
+        &mut self,
+        ticket: &Ticket,
+        at: Now,
+        told_late: Option<Duration>,
+        now: Now,
+    ) -> Result<(), ApiError> {
+        let Checked { wanted: document, via, interface } =
+            self.transactions.prepared(ticket).cloned().ok_or_else(|| self.refused(Refusal::NotPrepared, now))?;
+        let timeline = self.held().timeline.renewed(&document, at.wall, now);
+        let absent = timeline.absent(at.uptime);
+        let computed = match self.step(Event::Outdated, now)? {
+            Effect::Discard(computed) => computed,
+            _ => None,
+        };
+        let (held, staged) = match computed {
+            Some(computed) if computed.absent == absent => {
+                let left_out = self.left_out(&document, &computed.staged.interface);
+                (Held { document, timeline, left_out }, computed.staged)
+            }
+            computed => {
+                if let Some(computed) = computed {
+                    self.discard(computed.staged);
+                }
+                let in_force = document.in_force(&absent);
+                let own = self.enforcer.interface(&self.in_force, &in_force, &via)?;
+                if own.index != interface {
+                    return Err(ErrorCode::Failed.error(format!(
+                        "interface {} was deleted and created again after the check; try again",
+                        own.name
+                    )));
+                }
+                let held = Held { left_out: self.left_out(&document, &own), document, timeline };
+                let foreign = Foreign::to_change(&self.in_force, &in_force);
+                let staged = self.enforcer.stage(own, in_force, foreign)?;
+                let staged = self.write_preparation(staged, &held, ticket, now)?;
+                (held, staged)
+            }
+        };
+        self.step(Event::Staged(held, Ready { at: at.uptime, absent, staged, told_late }), now)?;
+        Ok(())
+    }
+
+    /// Writes the journal and the preparation of a computed change. Discards the change if this fails.
+    fn write_preparation(
+        &mut self,
+        staged: Staged,
+        held: &Held,
+        ticket: &Ticket,
+        now: Now,
+    ) -> Result<Staged, ApiError> {
+        if let Err(error) = self.write_journal_before(held, ticket) {
             self.discard(staged);
             return Err(error);
         }
@@ -191,8 +242,7 @@ impl<K: Kernel> Node<K> {
             self.update_journal(now);
             return Err(error);
         }
-        self.step(Event::Staged(held, Ready { at: now.after(wait).uptime, absent, staged, told_late }), now)?;
-        Ok(wait)
+        Ok(staged)
     }
 
     /// Writes the prepared change to the kernel and reads the result back. A repeated request gets the same reply until

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{address, confirm, n1, now, parted, prepare, rollback, uniform};
+use super::{address, confirm, get_ready, n1, now, parted, prepare, rollback, uniform};
 use crate::{
     agent::Via,
     plan::Wanted,
@@ -28,6 +28,7 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     exchanges.add(&plan(), &node.plan(plan(), Via::default(), now()).unwrap());
     let prepared = node.prepare(prepare(ticket, &lan, &wan), now()).unwrap();
     exchanges.add(&prepare(ticket, &lan, &wan), &prepared);
+    exchanges.add(&get_ready(ticket), &node.get_ready(&get_ready(ticket), now()).unwrap());
     let commit = Commit {
         ticket: Ticket(ticket.into()),
         at: Some(now().wall),

@@ -25,7 +25,7 @@ use crate::{
         Wanted,
     },
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
-    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Rollback, Ticket},
+    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, GetReady, OnDrift, Prepare, Rollback, Ticket},
 };
 
 /// The time at which the tests begin: one hour after boot.
@@ -109,6 +109,10 @@ fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
 
 fn commit(ticket: &str) -> Commit {
     Commit { ticket: Ticket(ticket.into()), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN }
+}
+
+fn get_ready(ticket: &str) -> GetReady {
+    GetReady { ticket: Ticket(ticket.into()) }
 }
 
 fn confirm(ticket: &str) -> Confirm {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{commit, count_cuts, n1, now, parted, prepare, put, rollback, uniform, wanted_of};
+use super::{commit, count_cuts, get_ready, n1, now, parted, prepare, put, rollback, uniform, wanted_of};
 use crate::{
     agent::{Node, Now},
     fake_kernel::FakeKernel,
-    plan::{Tree, Wanted},
+    plan::{Timing, Tree, Wanted},
     wire::Commit,
 };
 
@@ -36,6 +36,44 @@ fn before_its_commit_time_a_change_writes_only_what_no_packet_uses() {
     // Two cuts at egress in the active chain, and the gate at ingress.
     assert_eq!(node.kernel().writes - writes, 3);
     assert_eq!(node.kernel().tree.cuts().count(), 4);
+}
+
+#[test]
+fn a_node_that_is_ready_writes_only_the_switch_after_the_commit_arrives() {
+    let (mut node, at) = (n1(), now().after(SECOND));
+    put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
+    let base = wanted_of(&node);
+    node.prepare(prepare("b", &base, &parted(&base, "n1", None)), now()).unwrap();
+    assert_eq!(node.get_ready(&get_ready("b"), now()).unwrap(), base.stamp());
+    let prepared = node.kernel().clone();
+    assert_eq!(node.get_ready(&get_ready("b"), now()).unwrap(), base.stamp());
+    node.make_ready(&Commit { at: Some(at.wall), ..commit("b") }, now()).unwrap();
+    assert_eq!((node.kernel().writes, &node.kernel().tree), (prepared.writes, &prepared.tree));
+    node.commit(&commit("b"), &|| at).unwrap();
+    assert_eq!(node.kernel().writes - prepared.writes, 3);
+    assert_eq!(
+        node.get_ready(&get_ready("b"), at).unwrap(),
+        wanted_of(&node).stamp(),
+        "a late request changes nothing"
+    );
+}
+
+#[test]
+fn a_ready_change_is_computed_again_if_an_earlier_partition_ends_before_the_commit_time() {
+    let (mut node, start) = (n1(), now());
+    let timing = Timing { begins: start.wall, lasts: Some(SECOND), flap: None };
+    put(&mut node, "a", &parted(&Wanted::default(), "n2", Some(timing)));
+    let base = wanted_of(&node);
+    node.prepare(prepare("b", &base, &parted(&base, "n3", None)), start).unwrap();
+    node.get_ready(&get_ready("b"), start).unwrap();
+    let at = start.after(2 * SECOND);
+    let commit = Commit { at: Some(at.wall), ..commit("b") };
+    node.make_ready(&commit, start).unwrap();
+    node.commit(&commit, &|| at).unwrap();
+    // The filters of the second partition only, at egress and at ingress.
+    assert_eq!(node.kernel().tree.cuts().count(), 2);
+    let status = node.status(at).unwrap();
+    assert_eq!((status.drift, status.draining, status.partitions.len()), (vec![], 0, 1));
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub(super) enum Message {
         wanted: DocumentId,
         agent_waits: bool,
     },
+    Ready {
+        who: u8,
+    },
     Commit {
         who: u8,
     },
@@ -177,6 +180,15 @@ impl Agent {
                     Err(_) => Heard::Conflict,
                 }
             }
+            Input::Received(Message::Ready { who }) => match self.transactions.step(Event::GetReady(ticket(who))) {
+                Ok(effect) => {
+                    if matches!(effect, Effect::Compute) {
+                        self.stage(who);
+                    }
+                    Heard::Yes
+                }
+                Err(_) => Heard::Conflict,
+            },
             Input::Received(Message::Commit { who }) => match self.transactions.step(Event::GetReady(ticket(who))) {
                 Ok(Effect::Answer(())) => Heard::Yes,
                 Ok(_) => {

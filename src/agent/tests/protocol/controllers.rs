@@ -28,6 +28,7 @@ pub(super) enum Phase<const N: usize> {
         from: [bool; N],
     },
     Prepare,
+    Ready,
     Commit,
     Confirm,
     Finish,
@@ -73,6 +74,7 @@ impl<const N: usize> Phase<N> {
 
     fn stage(&self) -> Stage<usize> {
         match self {
+            Self::Ready => Stage::Ready,
             Self::Commit => Stage::Commit,
             Self::Confirm => Stage::Confirm,
             Self::Finish => Stage::Finish,
@@ -148,6 +150,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
             (Phase::Prepare, Some(base)) => {
                 Some(Message::Prepare { who, base, wanted: controller.wanted, agent_waits: true })
             }
+            (Phase::Ready, _) => Some(Message::Ready { who }),
             (Phase::Commit, _) => Some(Message::Commit { who }),
             (Phase::Confirm, _) => Some(Message::Confirm { who }),
             (Phase::Finish, _) => Some(Message::Finish { who }),
@@ -212,7 +215,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
                 let asked = (0..N).filter(|number| on[*number]);
                 let heard: BTreeMap<usize, Heard> = asked.map(|number| (number, heard(number))).collect();
                 match decision::next(&phase.stage(), &heard) {
-                    Next::Ask(Stage::Commit) if controller.is_in_force => controller.ended(Phase::Succeeded { wanted }),
+                    Next::Ask(Stage::Ready) if controller.is_in_force => controller.ended(Phase::Succeeded { wanted }),
+                    Next::Ask(Stage::Ready) => Controller { phase: Phase::Ready, ..controller },
                     Next::Ask(Stage::Commit) => Controller { phase: Phase::Commit, ..controller },
                     Next::Ask(Stage::Confirm) => Controller { phase: Phase::Confirm, ..controller },
                     Next::Ask(Stage::Finish) => Controller { phase: Phase::Finish, ..controller },
