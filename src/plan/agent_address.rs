@@ -11,7 +11,6 @@ use std::{
     str::FromStr,
 };
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The default HTTPS port of agents: 0x4e7e, the same number as the handle of netemctl's root qdisc.
@@ -24,9 +23,8 @@ const LONGEST_SOCKET: usize = 107;
 const LONGEST_HOST: usize = 253;
 
 /// The address of an agent: `unix:/path`, `https://HOST:PORT`, `http://127.0.0.1:PORT` or `ssh://[USER@]HOST[:PORT]`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub enum AgentAddress {
     /// A Unix socket of this machine.
     Unix(PathBuf),

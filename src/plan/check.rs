@@ -84,15 +84,15 @@ impl Wanted {
     /// Checks that netemctl could write the document.
     pub fn check(&self) -> Result<(), DocumentError> {
         self.inventory.check()?;
-        let everyone: BTreeSet<&NodeName> = self.inventory.nodes.keys().collect();
+        let everyone = &self.inventory.nodes;
         let of_zones = self.inventory.zones.values().flatten();
         let named = self.topology.iter().flat_map(crate::topology::Topology::nodes).chain(of_zones);
-        let unknown: BTreeSet<_> = named.filter(|node| !everyone.contains(node)).cloned().collect();
+        let unknown: BTreeSet<_> = named.filter(|node| !everyone.contains_key(*node)).cloned().collect();
         if !unknown.is_empty() {
             return Err(DocumentError::UnknownNodes(unknown.into_iter().collect()));
         }
         // The nodes in `missing` need not be in the inventory: a change can leave out a node without a known location.
-        if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(node)) {
+        if !self.missing.is_empty() && everyone.keys().all(|node| self.missing.contains(node)) {
             return Err(DocumentError::LeftOut(self.missing.nodes().into_iter().collect()));
         }
         self.overlays.iter().try_for_each(|overlay| self.check_overlay(overlay))?;

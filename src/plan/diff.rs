@@ -11,6 +11,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -95,38 +96,37 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
 
 /// Like [`diff`], but foreign objects are no error and stay. Used for changes that only remove, and for rollbacks.
 pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
-    let leaf_specs: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.leaf_specs.values()).collect();
-    if leaf_specs.len() > MAX_PROFILES {
-        return Err(Blocked::TooManyProfiles(leaf_specs.len()));
+    let specs = wanted.map(Shaping::distinct_specs).unwrap_or_default();
+    if specs.len() > MAX_PROFILES {
+        return Err(Blocked::TooManyProfiles(specs.len()));
     }
     Ok(match wanted {
         // Our root is missing, and netemctl adds no root to an interface with foreign objects. Cuts at egress are gone
         // with the root, so only cuts at ingress are left to remove.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
-            let left: BTreeSet<Cut> =
+            let left: Vec<Cut> =
                 tree.ingress.in_use().cuts.keys().filter(|cut| shaping.cuts.contains(cut)).copied().collect();
-            let diff = chain_diff(Direction::Ingress, &BTreeMap::new(), &left, tree);
+            let diff = chain_diff(Direction::Ingress, &[], &left, tree);
             let steps = diff.preparation.into_iter().chain(diff.switch).chain(diff.removals).chain(diff.cleanup);
             Change { steps: steps.collect(), draining: BTreeSet::new() }
         }
-        Some(shaping) => shape(shaping, tree)?,
+        Some(shaping) => shape(shaping, &specs, tree)?,
         None => Change { steps: remove(tree), draining: BTreeSet::new() },
     })
 }
 
-fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
-    let Assignment { classes, added, changed } = assign(wanted, tree)?;
-    let routes: BTreeMap<IpAddr, ClassMinor> =
-        wanted.leaf_specs.iter().map(|(address, spec)| (*address, classes[&**spec])).collect();
+/// The steps to a shaping with these leaves.
+fn shape(wanted: &Shaping, specs: &BTreeSet<&LeafSpec>, tree: &Tree) -> Result<Change, Blocked> {
+    let Assignment { classes, added, changed } = assign(wanted, specs, tree)?;
+    let routes = routes(wanted, &classes);
     let mut steps = frame(tree);
     let [egress, ingress] = DIRECTIONS.map(|direction| {
         let (held, filters) = (tree.held_chains(direction), tree.filters(direction));
         let spares =
             filters.chains.iter().filter(|(chain, _)| filters.active != Some(**chain) && !held.contains(chain));
         steps.extend(spares.map(|(chain, content)| drop_chain(direction, *chain, content)));
-        let cuts: BTreeSet<Cut> = wanted.cuts.iter().filter(|cut| cut.direction == direction).copied().collect();
-        let no_routes = BTreeMap::new();
-        let routes = if direction == Direction::Egress { &routes } else { &no_routes };
+        let cuts: Vec<Cut> = wanted.cuts.iter().filter(|cut| cut.direction == direction).copied().collect();
+        let routes = if direction == Direction::Egress { &*routes } else { &[] };
         chain_diff(direction, routes, &cuts, tree)
     });
     steps.extend(added);
@@ -146,12 +146,19 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     Ok(Change { steps, draining })
 }
 
-fn chain_diff(
-    direction: Direction,
-    routes: &BTreeMap<IpAddr, ClassMinor>,
-    cuts: &BTreeSet<Cut>,
-    tree: &Tree,
-) -> ChainDiff {
+/// The class of each address, in the order of the addresses.
+fn routes(wanted: &Shaping, classes: &BTreeMap<&LeafSpec, ClassMinor>) -> Vec<(IpAddr, ClassMinor)> {
+    let mut last: Option<(&Arc<LeafSpec>, ClassMinor)> = None;
+    let route = |(address, spec): (&IpAddr, _)| {
+        let known = last.filter(|(last, _)| Arc::ptr_eq(last, spec)).map(|(_, class)| class);
+        let class = known.unwrap_or_else(|| classes[&**spec]);
+        last = Some((spec, class));
+        (*address, class)
+    };
+    wanted.leaf_specs.iter().map(route).collect()
+}
+
+fn chain_diff(direction: Direction, routes: &[(IpAddr, ClassMinor)], cuts: &[Cut], tree: &Tree) -> ChainDiff {
     ChainDiff::new(direction, routes, cuts, tree.filters(direction), &tree.held_chains(direction))
 }
 
@@ -229,17 +236,14 @@ struct Assignment<'w> {
 /// 2. the class of the same addresses in the active chain, changed in place
 /// 3. an idle class: a class to which the active chain sends no packets, changed in place
 /// 4. a new class
-fn assign<'w>(wanted: &'w Shaping, tree: &Tree) -> Result<Assignment<'w>, Blocked> {
-    let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (&**spec, *address)));
-    let groups = group(tree.active_routes().iter().map(|(address, route)| (route.class, *address)));
-    let leaf_specs = tree.leaf_specs();
-
+fn assign<'w>(wanted: &'w Shaping, specs: &BTreeSet<&'w LeafSpec>, tree: &Tree) -> Result<Assignment<'w>, Blocked> {
+    let (leaf_specs, in_use) = (tree.leaf_specs(), tree.classes_in_use());
     let mut classes: BTreeMap<&LeafSpec, ClassMinor> = BTreeMap::new();
     let mut free: BTreeSet<ClassMinor> = leaf_specs.keys().copied().collect();
     // Prefer classes to which the active chain sends packets. The other classes are due for removal.
-    for class in groups.keys().chain(leaf_specs.keys()) {
+    for class in in_use.iter().chain(leaf_specs.keys()) {
         if let Some(spec) = leaf_specs.get(class)
-            && let Some((spec, _)) = wanted_groups.get_key_value(&**spec)
+            && let Some(spec) = specs.get(&**spec)
             && !classes.contains_key(spec)
             && free.remove(class)
         {
@@ -247,14 +251,17 @@ fn assign<'w>(wanted: &'w Shaping, tree: &Tree) -> Result<Assignment<'w>, Blocke
         }
     }
     let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
-        free.into_iter().partition(|class| groups.contains_key(class));
+        free.into_iter().partition(|class| in_use.contains(class));
+    // Only the leaves without a class and the classes without a leaf need their addresses.
+    let is_left = |spec: &Arc<LeafSpec>| classes.len() < specs.len() && !classes.contains_key(&**spec);
+    let left = wanted.leaf_specs.iter().filter(|(_, spec)| is_left(spec));
+    let left = group(left.map(|(address, spec)| (&**spec, *address)));
+    let of_carrying = tree.active_routes().iter().filter(|(_, route)| carrying.contains(&route.class));
+    let groups = group(of_carrying.map(|(address, route)| (route.class, *address)));
     let held = tree.held_classes();
     let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class) && !held.contains(class));
     let (mut added, mut changed) = (Vec::new(), Vec::new());
-    for (spec, addresses) in &wanted_groups {
-        if classes.contains_key(spec) {
-            continue;
-        }
+    for (spec, addresses) in &left {
         // A change in place keeps the distribution tables, and the class above records whether the seed is configured.
         // The mark stands for both, so another mark needs a new class.
         let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();

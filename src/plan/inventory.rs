@@ -1,6 +1,11 @@
 //! Defines the inventory ([`Inventory`]): the agent, the interface and the addresses of each node.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::IpAddr,
+    str::FromStr,
+};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -12,9 +17,8 @@ use super::AgentAddress;
 use crate::topology::{NodeName, ZoneName, json_text};
 
 /// The name of a network interface: 1 to 15 bytes without `/`, `:` and white space (`dev_valid_name` of the kernel).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct IfName(String);
 
 impl IfName {
@@ -114,7 +118,7 @@ fn read_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Nod
 impl Inventory {
     /// Checks that each node has an address and that no address occurs twice. Ignores IPv6 link-local addresses.
     pub fn check(&self) -> Result<(), InventoryError> {
-        let mut owners = BTreeMap::new();
+        let mut owners = HashMap::with_capacity(2 * self.nodes.len());
         for (node, location) in &self.nodes {
             if location.global().next().is_none() {
                 return Err(InventoryError::NoAddress(node.clone()));

@@ -1,6 +1,9 @@
 //! The nodes that a document leaves out ([`Missing`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -13,7 +16,7 @@ use crate::topology::{NodeName, hostlist};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "Vec<Group>"))]
 #[serde(from = "Form")]
-pub struct Missing(BTreeMap<NodeName, Stamp>);
+pub struct Missing(Arc<BTreeMap<NodeName, Stamp>>);
 
 /// Nodes with the same stamp: the form in JSON. The groups have different stamps in ascending order.
 #[derive(Deserialize)]
@@ -69,7 +72,7 @@ impl Missing {
 
 impl FromIterator<(NodeName, Stamp)> for Missing {
     fn from_iter<T: IntoIterator<Item = (NodeName, Stamp)>>(nodes: T) -> Self {
-        Self(nodes.into_iter().collect())
+        Self(Arc::new(nodes.into_iter().collect()))
     }
 }
 
@@ -93,7 +96,7 @@ impl Serialize for Missing {
             stamp: &'m Stamp,
         }
         let mut groups: BTreeMap<&Stamp, Vec<&NodeName>> = BTreeMap::new();
-        for (node, stamp) in &self.0 {
+        for (node, stamp) in &*self.0 {
             groups.entry(stamp).or_default().push(node);
         }
         serializer.collect_seq(groups.into_iter().map(|(stamp, nodes)| Written { nodes: hostlist::fold(nodes), stamp }))

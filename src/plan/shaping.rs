@@ -28,6 +28,19 @@ impl Shaping {
     pub fn has_refusals(&self) -> bool {
         self.cuts.iter().any(|cut| cut.answer == Answer::Refusal)
     }
+
+    /// The different leaves.
+    pub(super) fn distinct_specs(&self) -> BTreeSet<&LeafSpec> {
+        let mut specs = BTreeSet::new();
+        let mut last = None;
+        for spec in self.leaf_specs.values() {
+            // Addresses in a row mostly share a leaf, and a comparison of two leaves is slow.
+            if !last.replace(spec).is_some_and(|last| Arc::ptr_eq(last, spec)) {
+                specs.insert(&**spec);
+            }
+        }
+        specs
+    }
 }
 
 /// The specification of the leaf for an address. Addresses with equal specifications share a leaf.

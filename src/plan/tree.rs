@@ -77,14 +77,11 @@ impl Tree {
     ///
     /// The addresses of a leaf are the addresses that the active chain sends to its class.
     pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, Arc<LeafSpec>> {
-        let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
+        let mut lowest: BTreeMap<ClassMinor, IpAddr> = BTreeMap::new();
         for (address, route) in self.active_routes() {
-            addresses.entry(route.class).or_default().push(*address);
+            lowest.entry(route.class).or_insert(*address);
         }
-        let spec = |(class, leaf): (&ClassMinor, &Leaf)| {
-            let addresses = addresses.get(class).map(Vec::as_slice).unwrap_or_default();
-            Some((*class, LeafSpec::of(leaf.profile?, addresses)))
-        };
+        let spec = |(class, leaf): (&ClassMinor, &Leaf)| Some((*class, LeafSpec::of(leaf.profile?, lowest.get(class))));
         self.classes.iter().filter_map(spec).collect()
     }
 

@@ -101,12 +101,16 @@ impl Wanted {
     ///
     /// Ignores the generation. Ignores the inventories of two clear documents.
     pub fn is_equivalent_to(&self, other: &Self) -> bool {
-        let both_clear = self.is_clear() && other.is_clear();
+        self.wants_the_same_as(other) && self.missing == other.missing
+    }
+
+    fn wants_the_same_as(&self, other: &Self) -> bool {
+        let both_clear = || self.is_clear() && other.is_clear();
         let alike = self.topology == other.topology
-            && self.inventory == other.inventory
             && self.overlays == other.overlays
-            && self.partitions == other.partitions;
-        (both_clear || alike) && self.missing == other.missing
+            && self.partitions == other.partitions
+            && self.inventory == other.inventory;
+        alike || both_clear()
     }
 
     /// True if this document differs from `other` only by removals: of the topology, or of overlays, partitions or
@@ -122,11 +126,11 @@ impl Wanted {
             other.partitions.iter().any(is_same)
         };
         let is_same_place = |(node, place)| other.inventory.nodes.get(node) == Some(place);
-        self.inventory.nodes.iter().all(is_same_place)
-            && is_topology_kept
+        is_topology_kept
             && self.overlays.iter().all(has_overlay)
             && self.partitions.iter().all(has_partition)
-            && !self.is_equivalent_to(&Self { missing: self.missing.clone(), ..other.clone() })
+            && !self.wants_the_same_as(other)
+            && (Arc::ptr_eq(&self.inventory, &other.inventory) || self.inventory.nodes.iter().all(is_same_place))
     }
 
     /// True if all nodes that get `other` also get this document.

@@ -4,8 +4,6 @@
 
 use std::{cmp::Ordering, fmt, ops::Range, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-
 use super::{diagnostic::Finding, json_text};
 
 /// The largest number of characters of a name.
@@ -99,21 +97,23 @@ fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
 ///
 /// The sort key has a number as `0`, the number of its digits and the digits, so that keys can be compared byte by byte.
 fn head(text: &str) -> u64 {
-    let (mut key, mut rest) = (Vec::with_capacity(2 * MAX_NAME_CHARS), text.as_bytes());
+    let (mut key, mut rest) = ([0; size_of::<u64>()], text.as_bytes());
+    let mut places = key.iter_mut();
+    let mut push = |byte| places.next().map(|place| *place = byte).is_some();
     while let Some((byte, others)) = rest.split_first() {
-        if byte.is_ascii_digit() {
+        let is_pushed = if byte.is_ascii_digit() {
             let number;
             (number, rest) = split_number(rest);
-            key.push(b'0');
-            key.extend(u8::try_from(number.len()));
-            key.extend(number);
+            push(b'0') && u8::try_from(number.len()).is_ok_and(&mut push) && number.iter().copied().all(&mut push)
         } else {
-            key.push(*byte);
             rest = others;
+            push(*byte)
+        };
+        if !is_pushed {
+            break;
         }
     }
-    key.resize(size_of::<u64>(), 0);
-    key.try_into().map_or(0, u64::from_be_bytes)
+    u64::from_be_bytes(key)
 }
 
 /// Defines a type for names. Nodes and zones have different types, so code cannot mix them.
@@ -122,9 +122,8 @@ fn head(text: &str) -> u64 {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        #[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
         pub struct $name {
             /// The [`head`] of the text: maps of 10,000 names compare little else.
             head: u64,

@@ -21,7 +21,6 @@ use crate::{
 impl<K: Kernel> Enforcer<K> {
     /// Finds the node's interface in `wanted`, and checks that the agent may change it.
     pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted, via: &Via) -> Result<Interface, ApiError> {
-        wanted.inventory.check().map_err(|error| ErrorCode::BadRequest.error(error))?;
         let interface = self.allowed_interface(in_force, wanted)?;
         let Self { config, kernel, .. } = self;
         let node = &config.node;
@@ -220,9 +219,9 @@ impl Admission<'_> {
     /// Another node's address must also not belong to this host, the controller or the default router, because packets
     /// to the address are delayed and cut.
     fn check_address(&self, node: &NodeName, address: IpAddr) -> Result<(), ApiError> {
-        let given = format!("{address}, which the inventory gives to node {node}");
+        let given = || format!("{address}, which the inventory gives to node {node}");
         if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
-            return Err(refused(format!("{given}, is no address of a host on a network; correct the inventory")));
+            return Err(refused(format!("{}, is no address of a host on a network; correct the inventory", given())));
         }
         if *node == self.config.node {
             return Ok(());
@@ -230,13 +229,13 @@ impl Admission<'_> {
         // Another link of this host may have the same link-local address.
         let is_here = |link: Option<u32>| !is_link_local(&address) || link == Some(self.interface.index);
         if let Some(owner) = self.host.owner(address).filter(|owner| is_here(Some(owner.index))) {
-            return Err(refused(format!("{given}, is this host's own ({}); correct the inventory", owner.name)));
+            return Err(refused(format!("{}, is this host's own ({}); correct the inventory", given(), owner.name)));
         }
         if self.via.peer_address() == Some(address) && is_here(self.via.named_link()) {
-            self.unless(Exception::Controller, &format!("{given}, is the controller's"))?;
+            self.unless(Exception::Controller, &format!("{}, is the controller's", given()))?;
         }
         if self.host.default_routes.iter().any(|route| route.gateway == Some(address) && is_here(route.link)) {
-            self.unless(Exception::Gateway, &format!("{given}, is the router of this host's default route"))?;
+            self.unless(Exception::Gateway, &format!("{}, is the router of this host's default route", given()))?;
         }
         Ok(())
     }

@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Decimal, Notation, Quantity, QuantityMistake, Units, notation};
+use crate::topology::json_text;
 
 /// A number of bytes: `20B`, `64kB` (64,000 bytes). An overhead that makes packets smaller is negative: `-14B`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Bytes(i32);
 
 impl Bytes {
@@ -56,6 +54,7 @@ impl fmt::Display for Bytes {
 }
 
 notation!(Bytes);
+json_text!(Bytes);
 
 #[cfg(test)]
 mod tests {

@@ -202,7 +202,7 @@ fn decimal(digits: u128, decimals: u32) -> String {
     }
 }
 
-/// Implements the conversions between a quantity and its text, for the command line and for JSON strings.
+/// Implements the conversion of a text to a quantity.
 macro_rules! notation {
     ($quantity:ident) => {
         impl std::str::FromStr for $quantity {
@@ -212,8 +212,6 @@ macro_rules! notation {
                 <Self as super::Quantity>::parse(text)
             }
         }
-
-        crate::topology::json_text!($quantity);
     };
 }
 use notation;

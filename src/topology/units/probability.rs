@@ -2,17 +2,15 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Decimal, Notation, Quantity, QuantityMistake, decimal, foreign, notation};
+use crate::topology::json_text;
 
 /// A probability in the kernel's unit, 1/4,294,967,295 (`loss` of `struct tc_netem_qopt`).
 ///
 /// The text is in percent: `0.1%`. The parser rounds to the nearest unit, as tc(8) does. The printed text has the
 /// fewest decimals that identify the value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Probability(u32);
 
 impl Probability {
@@ -96,6 +94,7 @@ impl fmt::Display for Probability {
 }
 
 notation!(Probability);
+json_text!(Probability);
 
 #[cfg(test)]
 mod tests {

@@ -2,17 +2,15 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Decimal, Notation, Quantity, QuantityMistake, RATE_UNITS, foreign, notation, with_unit};
+use crate::topology::json_text;
 
 /// A rate in bits per second: `1gbit`.
 ///
 /// A rate is greater than zero. It is a whole number of bytes per second, which is the kernel's unit. tc(8) has the
 /// same units: `bit`, `kbit`, `mbit`, `gbit` and `tbit`. Each unit is 1,000 times the previous unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct BitRate(u64);
 
 impl BitRate {
@@ -69,6 +67,7 @@ impl fmt::Display for BitRate {
 }
 
 notation!(BitRate);
+json_text!(BitRate);
 
 #[cfg(test)]
 mod tests {
