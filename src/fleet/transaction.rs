@@ -261,7 +261,8 @@ impl Fleet {
         let body = Body::of(&GetStamp {});
         let policy = RetryPolicy { allow_missing, ..RETRIES };
         let (answers, exchanges) = self.send::<GetStamp>(policy, |_| body.clone()).await;
-        let took = |(node, exchange): (_, &Exchange)| answers[node].as_ref().ok().and(exchange.received.since(began));
+        let took =
+            |(node, exchange): (_, &Exchange)| answers[node].as_ref().ok().and_then(|_| exchange.received.since(began));
         let last = exchanges.iter().filter_map(took).max();
         (answers, last.unwrap_or_default())
     }
