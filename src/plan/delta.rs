@@ -133,6 +133,11 @@ impl Delta {
     /// The edit that leads from one document to another. `None`: the first document is clear, so its digest does not
     /// determine its content.
     pub fn between(before: &Wanted, after: &Wanted) -> Option<Self> {
+        Self::to_stamp(before, after, || after.stamp())
+    }
+
+    /// As [`between`](Self::between). `stamp`: returns the stamp of the second document.
+    pub(crate) fn to_stamp(before: &Wanted, after: &Wanted, stamp: impl FnOnce() -> Stamp) -> Option<Self> {
         if before.is_clear() {
             return None;
         }
@@ -150,7 +155,7 @@ impl Delta {
             overlays: Entries::between(&before.overlays, &after.overlays, Overlay::id),
             partitions: Entries::between(&before.partitions, &after.partitions, Partition::id),
             missing: Part::between(&before.missing, after.missing.clone()),
-            digest: after.stamp().digest,
+            digest: stamp().digest,
         })
     }
 

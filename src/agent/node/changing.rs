@@ -66,8 +66,6 @@ impl<K: Kernel> Node<K> {
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
         let Possible { held, interface, mut prepared } = self.check(wanted?, &via, now)?;
         prepared.change.omit_filters();
-        // Detects a full disk before any node changes.
-        self.check_journal(&held, &ticket)?;
         let checked = Checked { wanted: held.document, via, interface };
         let until = now.uptime.saturating_add(PREPARED_FOR);
         self.step(Event::Checked(ticket, until, checked), now)?;

@@ -1,7 +1,7 @@
 //! Reads and writes the journal: the file from which a restarted agent continues.
 //!
 //! The journal has the node's document, the document's timeline, and the transactions that may be rolled back, each
-//! with the document before it. The state of the kernel is not in the journal, because the agent reads it from the
+//! with the document before it, as an edit of the document after it. The state of the kernel is not in the journal, because the agent reads it from the
 //! kernel.
 //!
 //! [`write`] replaces the file atomically. Before a commit writes to the kernel, the agent writes the journal with the
@@ -13,7 +13,8 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
+    mem,
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -24,22 +25,22 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::shared::Shared;
-use super::transactions::{Record, Recorded, RollbackPoint, Tickets, chain};
+use super::transactions::{Last, Record, Recorded, RollbackPoint, Tickets, chain};
 use crate::{
     agent::{Config, Now, time::Timeline},
     files::if_exists,
-    plan::IfName,
+    plan::{Delta, DeltaError, IfName},
     topology::NodeName,
 };
 
-/// The version of the format. The agent also reads a journal of version 4 or 5, and of version 1 to 3 that has no
-/// timed change and no partition.
-const VERSION: u32 = 6;
+/// The version of the format. The agent also reads a journal of version 4 to 6, and of version 1 to 3 that has no timed
+/// change and no partition.
+const VERSION: u32 = 7;
 
 /// A document and its timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Held {
+pub(crate) struct Held {
     pub(super) document: Shared,
     pub(super) timeline: Timeline,
     /// Addresses of the interface that the document does not name and that are no drift. See `Node::left_out`.
@@ -47,10 +48,46 @@ pub(super) struct Held {
     pub(super) left_out: BTreeSet<IpAddr>,
 }
 
-/// The content of a journal.
+/// A [`Held`] before a transaction, as the file has it.
+#[derive(Serialize, Deserialize)]
+struct Earlier {
+    #[serde(flatten)]
+    document: Form,
+    timeline: Timeline,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    left_out: BTreeSet<IpAddr>,
+}
+
+/// The document before a transaction.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Form {
+    /// The edit of the document after the transaction: a document of 10,000 nodes has a megabyte.
+    Edit(Box<Delta>),
+    /// The whole document: the document after the transaction is clear, or the journal has version 6 or lower.
+    Document(Shared),
+}
+
+impl Earlier {
+    fn of(Held { document, timeline, left_out }: Held, after: &Shared) -> Self {
+        let edit = Delta::to_stamp(after, &document, || document.stamp());
+        Self { document: edit.map_or(Form::Document(document), |edit| Form::Edit(edit.into())), timeline, left_out }
+    }
+
+    fn held(self, after: &Shared) -> Result<Held, DeltaError> {
+        let Self { document, timeline, left_out } = self;
+        let document = match document {
+            Form::Edit(edit) => edit.applied_to(after)?.into(),
+            Form::Document(document) => document,
+        };
+        Ok(Held { document, timeline, left_out })
+    }
+}
+
+/// The content of a journal. `E`: the documents before the transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct JournalRecord {
+pub(crate) struct JournalRecord<E = Held> {
     /// The node that owns the journal.
     pub(super) node: NodeName,
     /// The id of the boot in which the journal was written. The journal's uptimes count from this boot.
@@ -58,7 +95,7 @@ pub(crate) struct JournalRecord {
     /// The document after the transaction.
     pub(super) held: Held,
     /// The last transaction; `None`: there is nothing to roll back.
-    pub(super) transaction: Option<Recorded<Held>>,
+    pub(super) transaction: Option<Recorded<E>>,
     /// Tickets of earlier transactions that can no longer be rolled back.
     #[serde(default, rename = "superseded", skip_serializing_if = "Tickets::is_empty")]
     pub(super) finished: Tickets,
@@ -121,6 +158,32 @@ impl JournalRecord {
         }
         self
     }
+}
+
+impl<E> JournalRecord<E> {
+    /// The record with other forms of the documents before the transactions. `convert` gets the newest one first.
+    fn map<F>(self, mut convert: impl FnMut(E) -> Result<F, DeltaError>) -> Result<JournalRecord<F>, DeltaError> {
+        let Self { node, boot, held, transaction, finished } = self;
+        let transaction = match transaction {
+            Some(Recorded { ticket, before, is_done, until, below }) => {
+                let before = convert(before)?;
+                Some(Recorded { ticket, before, is_done, until, below: map_points(below, &mut convert)? })
+            }
+            None => None,
+        };
+        Ok(JournalRecord { node, boot, held, transaction, finished })
+    }
+}
+
+fn map_points<E, F>(
+    last: Last<E>,
+    convert: &mut impl FnMut(E) -> Result<F, DeltaError>,
+) -> Result<Last<F>, DeltaError> {
+    let Some(point) = last else { return Ok(None) };
+    let RollbackPoint { ticket, before, until, must_roll_back, below } = *point;
+    let before = convert(before)?;
+    let below = map_points(below, convert)?;
+    Ok(Some(Box::new(RollbackPoint { ticket, before, until, must_roll_back, below })))
 }
 
 /// The first line of the file. Every version of netemctl can read this line.
@@ -199,7 +262,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
 /// The config check refuses a config that uses this name for another file.
 pub(super) fn write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
     let replace = |new: &Path| -> io::Result<()> {
-        write_new(new, &encode(record)?)?;
+        // A killed agent may have left a file.
+        if_exists(fs::remove_file(new))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+        let mut file = BufWriter::new(file);
+        encode(record, &mut file)?;
+        file.into_inner()?.sync_all()?;
         fs::rename(new, path)?;
         // Without this sync, a crash may undo the rename.
         File::open(folder(path))?.sync_all()
@@ -209,22 +277,6 @@ pub(super) fn write(path: &Path, record: &JournalRecord) -> Result<(), JournalEr
         drop(fs::remove_file(&new));
         JournalError::Unwritable(path.into(), error)
     })
-}
-
-/// Checks that the disk accepts a journal: writes a file and removes it.
-pub(super) fn check_write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
-    let new = beside(path, "new");
-    let tried = encode(record).and_then(|bytes| write_new(&new, &bytes));
-    drop(fs::remove_file(&new));
-    tried.map_err(|error| JournalError::Unwritable(path.into(), error))
-}
-
-/// Writes and syncs a new file. First removes a file that a killed agent has left.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if_exists(fs::remove_file(path))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// The path of a file beside the journal.
@@ -239,12 +291,16 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-fn encode(record: &JournalRecord) -> io::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(&Head { version: VERSION })?;
-    bytes.push(b'\n');
-    serde_json::to_writer(&mut bytes, record)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+fn encode(record: &JournalRecord, file: &mut impl Write) -> io::Result<()> {
+    let mut after = record.held.document.clone();
+    let record = record.clone().map(|before| {
+        let document = before.document.clone();
+        Ok(Earlier::of(before, &mem::replace(&mut after, document)))
+    });
+    serde_json::to_writer(&mut *file, &Head { version: VERSION })?;
+    file.write_all(b"\n")?;
+    serde_json::to_writer(&mut *file, &record.map_err(io::Error::other)?)?;
+    file.write_all(b"\n")
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
@@ -263,10 +319,24 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
     // The final line break shows that the file is not truncated.
     let record = record.strip_suffix(b"\n").filter(|record| !record.is_empty());
     let record = record.ok_or_else(|| malformed("it is truncated".to_owned()))?;
-    serde_json::from_slice(record).map_err(|error| match version {
+    let record: JournalRecord<Earlier> = serde_json::from_slice(record).map_err(|error| match version {
         VERSION => malformed(error.to_string()),
         _ => JournalError::Older(path.into(), version),
-    })
+    })?;
+    let mut after = record.held.document.clone();
+    let record = record.map(|before| {
+        let before = before.held(&after)?;
+        after = before.document.clone();
+        Ok(before)
+    });
+    record.map_err(|error| malformed(error.to_string()))
+}
+
+#[cfg(any(test, fuzzing))]
+fn encoded(record: &JournalRecord) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    drop(encode(record, &mut bytes));
+    bytes
 }
 
 /// For fuzzing: checks that a valid journal, written and read again, is the same record, and that its use after a
@@ -274,8 +344,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(record) = decode(Path::new("journal"), bytes) else { return };
-    let again = encode(&record).map(|bytes| decode(Path::new("journal"), &bytes).ok());
-    assert_eq!(again.ok().flatten().as_ref(), Some(&record), "a valid journal is written as it was read");
+    let again = decode(Path::new("journal"), &encoded(&record)).ok();
+    assert_eq!(again.as_ref(), Some(&record), "a valid journal is written as it was read");
     let now = Now { uptime: Duration::from_mins(1), wall: crate::plan::Moment::from_nanos(1 << 60) };
     drop(record.in_boot("another boot", now));
 }
@@ -308,8 +378,8 @@ mod tests {
 
     #[test]
     fn a_written_journal_starts_with_its_version_and_reads_back_the_same() {
-        let bytes = encode(&entry()).unwrap();
-        assert!(bytes.starts_with(b"{\"version\":6}\n"));
+        let bytes = encoded(&entry());
+        assert!(bytes.starts_with(b"{\"version\":7}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 
@@ -322,21 +392,21 @@ mod tests {
         document.partitions.push(serde_json::from_value(partition).unwrap());
         entry.held.document = document.into();
         assert_eq!(entry.held.document.partitions[0].shape, Shape::Sides { sides });
-        let text = String::from_utf8(encode(&entry).unwrap()).unwrap();
-        let older = text.replace("\"n[1-2]\"", "[\"n1\",\"n2\"]").replace("{\"version\":6}", "{\"version\":4}");
+        let text = String::from_utf8(encoded(&entry)).unwrap();
+        let older = text.replace("\"n[1-2]\"", "[\"n1\",\"n2\"]").replace("{\"version\":7}", "{\"version\":4}");
         assert!(older.contains("[[\"n1\",\"n2\"]]"), "{older}");
         assert_eq!(decode(Path::new("j"), older.as_bytes()).unwrap(), entry);
     }
 
     #[test]
     fn a_truncated_or_newer_or_invalid_journal_is_an_error() {
-        let bytes = encode(&entry()).unwrap();
+        let bytes = encoded(&entry());
         for length in 0..bytes.len() {
             assert!(matches!(decode(Path::new("j"), &bytes[..length]), Err(JournalError::Malformed(..))));
         }
-        let newer = decode(Path::new("j"), b"{\"version\":7}\nnobody knows");
-        assert!(matches!(newer, Err(JournalError::Newer(_, 7))));
-        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":6}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
+        let newer = decode(Path::new("j"), b"{\"version\":8}\nnobody knows");
+        assert!(matches!(newer, Err(JournalError::Newer(_, 8))));
+        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":7}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
             let decoded = decode(Path::new("j"), text.as_bytes());
             assert!(matches!(decoded, Err(JournalError::Malformed(..))), "{text:?}");
         }

@@ -24,13 +24,6 @@ impl<K: Kernel> Node<K> {
         self.write(self.transactions.leading_to(held.clone(), ticket)).map_err(|error| unwritable(&error))
     }
 
-    /// Checks that the journal of a transaction to `held` can be written. Does not replace the present journal.
-    pub(super) fn check_journal(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
-        let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        let record = self.journal_record(self.transactions.leading_to(held.clone(), ticket));
-        journal::check_write(path, &record).map_err(|error| unwritable(&error))
-    }
-
     /// Writes the journal with the node's document and the change under way.
     pub(super) fn write_journal(&self) -> Result<(), JournalError> {
         self.write(self.transactions.record())
@@ -55,11 +48,7 @@ impl<K: Kernel> Node<K> {
 
     fn write(&self, record: Record<Held>) -> Result<(), JournalError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        journal::write(path, &self.journal_record(record))
-    }
-
-    fn journal_record(&self, record: Record<Held>) -> JournalRecord {
-        JournalRecord::new(self.name().clone(), self.boot.clone(), record)
+        journal::write(path, &JournalRecord::new(self.name().clone(), self.boot.clone(), record))
     }
 }
 

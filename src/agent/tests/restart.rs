@@ -360,8 +360,8 @@ fn a_newer_foreign_or_unreadable_journal_stops_the_agent() {
         machine.open(now()).err().unwrap().to_string().replace(&*machine.journal().to_string_lossy(), "FILE")
     };
     assert_eq!(
-        message("{\"version\":7}\nwhatever"),
-        "the journal FILE has version 7, and this netemctl reads versions up to 6"
+        message("{\"version\":8}\nwhatever"),
+        "the journal FILE has version 8, and this netemctl reads versions up to 7"
     );
     assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE belongs to node n2");
     assert_eq!(message(""), "the journal FILE is invalid: it is empty (was the disk full?)");
@@ -371,13 +371,14 @@ fn a_newer_foreign_or_unreadable_journal_stops_the_agent() {
 }
 
 #[test]
-fn a_full_disk_refuses_a_change_at_prepare() {
+fn a_full_disk_refuses_a_change_before_any_node_commits() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
     let (writes, stamp) = (machine.kernel.fake(|fake| fake.writes), node.stamp());
     fs::remove_dir_all(machine.folder.path()).unwrap();
-    let error = node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap_err();
+    node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap();
+    let error = node.get_ready(&get_ready("b"), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Failed);
     assert!(error.message.starts_with("cannot write the journal"), "{error}");
     assert_eq!((machine.kernel.fake(|fake| fake.writes), node.stamp()), (writes, stamp));
