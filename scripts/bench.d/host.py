@@ -220,7 +220,9 @@ def one_agent(links):
         config.write_text(f'node = "n1"\ninterfaces = ["db0"]\nsocket = "{socket}"\njournal = "{RUN}/journal/n1.json"\n')
         (RUN / "journal").mkdir(mode=0o700)
         with open(RUN / "agent.log", "w") as log:
-            agent = spawn(inside("x1", NETEMCTL, "agent", "--config", config), stderr=log, stdout=log)
+            # The environment of the systemd unit and of a lab's agents.
+            env = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+            agent = spawn(inside("x1", NETEMCTL, "agent", "--config", config), stderr=log, stdout=log, env=env)
         for _ in range(100):
             if socket.exists():
                 break

@@ -282,6 +282,15 @@ impl Verb {
     }
 }
 
+/// Makes the allocator of glibc use freed memory again, instead of returning it to the kernel.
+///
+/// glibc maps large blocks directly, until the program frees such a block: then its size is the new limit (mallopt(3),
+/// `M_MMAP_THRESHOLD`). A large inventory needs 40 MB of tokens and values for a moment. Without this function, the
+/// kernel maps these pages twice.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20)));
+}
+
 fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match &verb {
         // A timeout must not end an agent: without its agent, a node does not end timed changes.
@@ -293,7 +302,10 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Agent(_) => {}
         Verb::Lab(verb) if verb.enters_namespaces() => {}
         Verb::Lab(verb) if verb.ends_programs() => context.watch("repeat the command to finish"),
-        _ => context.watch("nothing was changed"),
+        _ => {
+            keep_freed_memory();
+            context.watch("nothing was changed");
+        }
     }
     match verb {
         Verb::New(verb) => verb.run(context),

@@ -268,8 +268,8 @@ impl<'d, 't> Gathering<'d, 't> {
         read: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Vec<T>, Reported> {
         let texts = pattern.of(nodes).map_err(|finding| self.report(&pattern.word, *finding))?;
-        let read = |text: &String| read(text).map_err(|wrong| (text.clone(), wrong.into()));
-        let values: Result<Vec<T>, _> = texts.iter().map(read).collect();
+        let values = texts.into_iter().map(|text| read(&text).map_err(|wrong| (text, wrong.into())));
+        let values: Result<Vec<T>, _> = values.collect();
         values.map_err(|(text, wrong)| self.report_wrong(&pattern.word, &text, what, &wrong))
     }
 

@@ -1,5 +1,7 @@
 //! Reads a text for several nodes: a hostlist with one text for each node, or one text with the placeholder `{node}`.
 
+use std::borrow::Cow;
+
 use crate::topology::{Finding, Hostlist, NodeName, Word};
 
 /// The placeholder for a node's name.
@@ -13,7 +15,7 @@ const MAX_CHARS: usize = 253;
 pub(super) struct Pattern<'t> {
     pub(super) word: Word<'t>,
     /// One text for all nodes, or one text for each node.
-    texts: Vec<String>,
+    texts: Vec<Cow<'t, str>>,
 }
 
 impl<'t> Pattern<'t> {
@@ -22,18 +24,18 @@ impl<'t> Pattern<'t> {
         let place = word.span();
         let texts = if text.contains(['[', ']', ',']) {
             match Hostlist::parse_up_to(text, MAX_CHARS) {
-                Ok(list) => list.names(),
+                Ok(list) => list.names().into_iter().map(Cow::Owned).collect(),
                 Err(error) => {
                     return Finding::new(place, error.to_string()).help(error.help()).refuse(findings);
                 }
             }
         } else {
-            vec![text.trim().to_owned()]
+            vec![Cow::Borrowed(text.trim())]
         };
-        if texts.iter().any(String::is_empty) {
+        if texts.iter().any(|text| text.is_empty()) {
             return Finding::new(place, "the text is empty").label("empty").refuse(findings);
         }
-        if texts.iter().any(|text| text.replace(NODE, "").contains(['{', '}'])) {
+        if texts.iter().flat_map(|text| text.split(NODE)).any(|part| part.contains(['{', '}'])) {
             let finding = Finding::new(place, format!("`{text}` has an unknown placeholder"));
             return finding.help("the only placeholder is `{node}`, the node's name").refuse(findings);
         }
@@ -41,10 +43,10 @@ impl<'t> Pattern<'t> {
     }
 
     /// The text of each node. Fails if a hostlist has more or fewer texts than there are nodes.
-    pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Box<Finding>> {
+    pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<Cow<'_, str>>, Box<Finding>> {
         let of_node = |(number, node): (usize, &NodeName)| {
-            let text = self.texts.get(number).or_else(|| self.texts.first());
-            text.map(|text| text.replace(NODE, node.as_str())).unwrap_or_default()
+            let text = self.texts.get(number).or_else(|| self.texts.first()).map_or("", |text| &**text);
+            if text.contains(NODE) { text.replace(NODE, node.as_str()).into() } else { text.into() }
         };
         if self.texts.len() == 1 || self.texts.len() == nodes.len() {
             return Ok(nodes.iter().enumerate().map(of_node).collect());

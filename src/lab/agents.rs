@@ -101,6 +101,8 @@ impl<'a> Agents<'a> {
         command.arg0("netemctl").args(["agent", "--until-stdin-closes", "--log"]).arg(&log).arg("--config").arg(config);
         // If a service manager runs the lab, agents must not notify this service manager (sd_notify(3)).
         command.env_remove("NOTIFY_SOCKET");
+        // One heap for all threads. With a heap for each thread (glibc), an agent needs up to three times the memory.
+        command.env("MALLOC_ARENA_MAX", "1");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         let namespace = self.nodes.get(node).ok_or_else(|| failed(log)(io::ErrorKind::NotFound.into()))?;
         let started = namespace.run(move || command.spawn()).and_then(|started| started);
