@@ -221,7 +221,7 @@ def one_agent(links):
         (RUN / "journal").mkdir(mode=0o700)
         with open(RUN / "agent.log", "w") as log:
             # The environment of the systemd unit and of a lab's agents.
-            env = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+            env = {**os.environ, "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
             agent = spawn(inside("x1", NETEMCTL, "agent", "--config", config), stderr=log, stdout=log, env=env)
         for _ in range(100):
             if socket.exists():

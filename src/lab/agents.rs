@@ -101,8 +101,8 @@ impl<'a> Agents<'a> {
         command.arg0("netemctl").args(["agent", "--until-stdin-closes", "--log"]).arg(&log).arg("--config").arg(config);
         // If a service manager runs the lab, agents must not notify this service manager (sd_notify(3)).
         command.env_remove("NOTIFY_SOCKET");
-        // One heap for all threads. With a heap for each thread (glibc), an agent needs up to three times the memory.
-        command.env("MALLOC_ARENA_MAX", "1");
+        // As in the systemd unit: the allocator of glibc returns freed memory to the kernel (mallopt(3)).
+        command.envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "131072")]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         let namespace = self.nodes.get(node).ok_or_else(|| failed(log)(io::ErrorKind::NotFound.into()))?;
         let started = namespace.run(move || command.spawn()).and_then(|started| started);
