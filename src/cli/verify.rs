@@ -1,19 +1,23 @@
 //! `netemctl verify`: measures all pairs of nodes and compares them with the state in force.
 
-use std::collections::BTreeMap;
+mod selection;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
+use self::selection::{PairOptions, Selection};
 use super::{
     Context, Exit, Failure,
     apply::{in_force_of, outside},
     counters::Overflow,
     render::{Axis, count, matrix, millis, range, table},
     routed,
+    timing::time_limit,
     unjudged::{too_busy, unjudged},
 };
 use crate::{
-    fleet::{Pace, split},
+    fleet::{Pace, Terms, split},
     plan::{Inventory, Partition, Wanted},
     probe::{Measured, Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
@@ -31,6 +35,9 @@ const MAX_LISTED: usize = 10;
 /// tolerance and at most one request in ten is lost. A pair that a partition cuts is right if nothing arrives. Jitter,
 /// slots and low rates widen the tolerance; configured loss widens the allowed loss. verify measures wrong pairs up to
 /// three more times and uses all answers. Exit code 4: a pair is wrong.
+///
+/// Between nodes of one machine, such as those of a lab, the one-way delay of the requests is judged, too. A link with
+/// jitter must vary, and only a link that duplicates packets may give two answers.
 ///
 /// A pair is filtered if a firewall of one of its nodes dropped the missing packets. The output names the node.
 ///
@@ -51,9 +58,18 @@ pub(super) struct Verify {
     #[arg(long, default_value_t = 2.0, value_name = "PERCENT", value_parser = percent)]
     tolerance: f64,
 
+    /// Least time between two requests to an address
+    ///
+    /// 50 ms or more. Links with jitter or a low rate may need more, and a machine sends at most 1,000 requests a second.
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
+    interval: Option<Duration>,
+
     /// Leave out nodes that do not answer or are outdated
     #[arg(long)]
     allow_missing: bool,
+
+    #[command(flatten, next_help_heading = "Pairs")]
+    pairs: PairOptions,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -71,6 +87,8 @@ pub(super) struct Verified<'a> {
     topology: Option<&'a str>,
     overlays: Vec<&'a str>,
     partitions: Vec<&'a str>,
+    /// The choice of the pairs that were measured.
+    selection: Selection,
     /// The nodes that were not measured: they do not answer, or they have another document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<NodeName>,
@@ -98,7 +116,7 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, whole, fleet, report, overflowed, routed) =
+        let (wanted, whole, fleet, selection, report, overflowed, routed) =
             context.ask("reading the nodes", async |progress| {
                 let (document, fleet) = if self.allow_missing {
                     fleet.document_with_holders().await?
@@ -106,21 +124,22 @@ impl Verify {
                     (fleet.document().await?, fleet)
                 };
                 let (wanted, whole) = (document.in_force(), document.lasting());
-                let nodes = fleet.inventory().nodes.len();
-                let takes = fleet.verify_takes(&wanted, self.count);
-                let pairs = count(nodes * nodes.saturating_sub(1), "pair");
-                let most = fleet.most_requests();
+                let (chosen, selection) = self.pairs.select(&wanted, fleet.inventory())?;
+                let pairs = count(chosen.len(), "pair");
+                let most = fleet.most_requests(chosen.len());
                 if self.count > most {
                     let message = format!("too many requests: {pairs} with {} each", self.count);
                     return Err(Failure::new(Exit::Usage, message).hint(format!("use --count {most} or less")));
                 }
+                let terms = Terms { pairs: chosen, count: self.count, interval: self.interval, tolerance };
+                let survey = fleet.survey(&wanted, terms).await?;
                 context
-                    .check_time_for(&format!("measuring {pairs}"), takes)
+                    .check_time_for(&format!("measuring {pairs}"), survey.takes())
                     .map_err(|failure| failure.hint("increase --timeout, or reduce --count"))?;
                 let before = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
                 progress.begin(format!("measuring {pairs}"));
                 let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
-                let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
+                let report = fleet.verify(&wanted, &survey, tell).await?;
                 let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
                 let hosts = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
                 let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
@@ -130,7 +149,7 @@ impl Verify {
                     return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement")
                         .hint(why_it_changed(&wanted)));
                 }
-                Ok((wanted, whole, fleet, report, overflowed, routed))
+                Ok((wanted, whole, fleet, selection, report, overflowed, routed))
             })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {
@@ -139,6 +158,7 @@ impl Verify {
             topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
             overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+            selection,
             missing: all.into_iter().filter(is_missing).collect(),
             outside: wanted.outside(),
             not_measured: by_port(&wanted).map(|partition| partition.name.as_str()).collect(),
@@ -156,7 +176,8 @@ impl Verify {
             let overflowed = verified.overflowed.iter().take(MAX_LISTED).map(Overflow::warning);
             let warnings: String = overflowed.chain(routed::warning(&verified.routed)).collect();
             let line_break = if warnings.is_empty() { "" } else { "\n" };
-            draw(&wanted, &whole, fleet.inventory(), &report) + &missing + line_break + &warnings
+            let sample = verified.selection.paragraph(report.pairs.len());
+            draw(&wanted, &whole, fleet.inventory(), &report) + &sample + &missing + line_break + &warnings
         })?;
         Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }
@@ -205,8 +226,11 @@ fn draw(wanted: &Wanted, whole: &Wanted, inventory: &Inventory, report: &Report)
 
     let listed =
         report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(MAX_LISTED);
-    text += "\nlargest errors, RTT in ms\n";
-    let header = ["FROM", "TO", "WANTED", "MEDIAN", "ERROR", "ALLOWED", "LOST", "VERDICT"];
+    let has_one_way = |pair: &Pair| pair.measured.iter().any(|measured| measured.one_way_ns.is_some());
+    let is_rtt_only = !report.pairs.iter().filter(|pair| pair.wanted.is_some()).all(has_one_way);
+    let one_way = if is_rtt_only { "; no one-way delays, because clocks may differ" } else { "" };
+    text += &format!("\nlargest errors, RTT in ms{one_way}\n");
+    let header = ["FROM", "TO", "WANTED", "MEDIAN", "P1", "P99", "ERROR", "ALLOWED", "LOST", "VERDICT"];
     text += &table(&header, listed.map(row));
     let right = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Right).count();
     let Tolerance { share, floor_ns } = report.tolerance;
@@ -234,17 +258,19 @@ fn draw(wanted: &Wanted, whole: &Wanted, inventory: &Inventory, report: &Report)
 ///
 /// `cut`: no requests arrive. `heard`: requests arrive, and answers are cut. `!`: a pair is wrong.
 fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
-    let (mut cut, mut heard, mut wrong, mut medians) = (false, false, false, Vec::new());
+    let (mut is_measured, mut cut, mut heard, mut wrong, mut medians) = (false, false, false, false, Vec::new());
     for pair in pairs {
+        is_measured = true;
         cut |= pair.wanted.is_none() && !pair.arrives;
         heard |= pair.wanted.is_none() && pair.arrives;
         wrong |= pair.verdict != Verdict::Right;
         medians.extend(worst(pair).and_then(|measured| measured.median));
     }
-    let figure = range(&medians, millis).unwrap_or_else(|| match (cut, heard) {
-        (true, _) => "cut".to_owned(),
-        (false, true) => "heard".to_owned(),
-        (false, false) => "none".to_owned(),
+    let figure = range(&medians, millis).unwrap_or_else(|| match (is_measured, cut, heard) {
+        (false, _, _) => String::new(),
+        (true, true, _) => "cut".to_owned(),
+        (true, false, true) => "heard".to_owned(),
+        (true, false, false) => "none".to_owned(),
     });
     if wrong { format!("{figure}!") } else { figure }
 }
@@ -292,6 +318,8 @@ fn row(pair: &Pair) -> Vec<String> {
             Some(wanted) => format!("{}", wanted.as_nanos() as f64 / 1e6),
         },
         worst.and_then(|worst| worst.median).map(millis).unwrap_or_default(),
+        worst.and_then(|worst| worst.p1).map(millis).unwrap_or_default(),
+        worst.and_then(|worst| worst.p99).map(millis).unwrap_or_default(),
         error.unwrap_or_default(),
         allowed.unwrap_or_default(),
         format!("{}/{sent}{wanted_loss}", sent.saturating_sub(answers as u64)),
@@ -300,15 +328,31 @@ fn row(pair: &Pair) -> Vec<String> {
                 let late_ns = pair.measured.iter().map(|measured| measured.late_ns).max().unwrap_or_default();
                 format!("busy, {:.1} ms late", late_ns as f64 / 1e6)
             }
-            Verdict::Right | Verdict::NotJudged | Verdict::Lossless | Verdict::Lossy | Verdict::Off => {
-                pair.verdict.to_string()
-            }
+            Verdict::Right | Verdict::NotJudged => pair.verdict.to_string(),
+            Verdict::Off => format!("{}{}", pair.verdict, one_way(pair)),
+            verdict if (Verdict::Lossless..=Verdict::Off).contains(&verdict) => verdict.to_string(),
             verdict => {
                 let arrived = pair.measured.iter().map(|measured| measured.arrived as usize).sum();
                 format!("{}{verdict}, {} heard", silent_family(pair), count(arrived, "request"))
             }
         },
     ]
+}
+
+/// The one-way delay of a pair whose RTT is as expected.
+fn one_way(pair: &Pair) -> String {
+    let is_expected = |measured: &Measured| {
+        let allowed = measured.error_ns.zip(measured.allowed_error_ns);
+        allowed.is_some_and(|(error, allowed)| error.unsigned_abs() <= allowed)
+    };
+    let worst =
+        pair.measured.iter().filter(|measured| is_expected(measured)).filter_map(|measured| measured.one_way_ns);
+    match (pair.measured.iter().all(is_expected), worst.max(), pair.wanted_one_way) {
+        (true, Some(one_way), Some(wanted)) => {
+            format!(" one way: {:.1}, not {} ms", one_way as f64 / 1e6, wanted.as_nanos() as f64 / 1e6)
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -342,7 +386,7 @@ mod tests {
         let silent = judged(&[100; 9], &[]);
         assert_eq!(cell(&mut [&silent].into_iter()), "none!");
         let row = row(&silent);
-        assert_eq!((&*row[3], &*row[6]), ("", "9/18"));
-        assert!(row[7].starts_with("IPv6 un"), "{row:?}");
+        assert_eq!((&*row[3], &*row[8]), ("", "9/18"));
+        assert!(row[9].starts_with("IPv6 un"), "{row:?}");
     }
 }

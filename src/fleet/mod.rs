@@ -34,7 +34,7 @@ use tcp::{Http, Https};
 pub use timeouts::Timeouts;
 pub use transaction::{Edit, Transaction};
 use transport::Unix;
-pub use verify::Pace;
+pub use verify::{Pace, Survey, Terms};
 
 use crate::{
     inventory::{Contact, InterfaceSelector},

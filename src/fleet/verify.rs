@@ -1,18 +1,20 @@
 //! Measures every ordered pair of nodes, and compares the results with the document in force.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     process,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, split};
 use crate::{
     plan::{Dice, Wanted},
-    probe::{Expectation, Expected, Ledger, Report, Tolerance, check, judge, latest_answer, noise_ns, probe_spacing},
+    probe::{
+        Expectation, Expected, Ledger, Pairs, Report, Tolerance, check, judge, latest_answer, noise_ns, probe_spacing,
+    },
     topology::{Link, NodeName},
-    wire::Probe,
+    wire::{GetStamp, Probe},
 };
 
 /// The highest rate of echo requests from all nodes of one machine, per second. In a lab, all nodes are on one machine.
@@ -43,9 +45,31 @@ const MAX_SLOWDOWN: u32 = 8;
 /// The time limit of an agent's answer after the end of a slice.
 const PATIENCE: Duration = CALL_TIMEOUT.saturating_mul(3);
 
-/// The wait before the first echo request, divided by the number of nodes. In this wait, all agents get the
-/// controller's call.
-const SETTLE_EACH: Duration = Duration::from_millis(20);
+/// The shortest wait before the first echo request of a slice. In this wait, all agents get the controller's call.
+const LEAST_SETTLE: Duration = Duration::from_millis(100);
+
+/// The wait before the first echo request, as a multiple of the time in which all agents answered an earlier call.
+const SETTLE_CALLS: u32 = 4;
+
+/// The choice of a measurement.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The pairs to measure.
+    pub pairs: Pairs,
+    /// The number of requests to each address of a pair.
+    pub count: u32,
+    /// The least time between two requests to one address; `None`: 50 ms. Links with jitter or a low rate may need more.
+    pub interval: Option<Duration>,
+    /// The tolerance of medians.
+    pub tolerance: Tolerance,
+}
+
+/// The plan of a measurement.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    terms: Terms,
+    schedule: Schedule,
+}
 
 /// One slice of a measurement.
 struct Slice<'a> {
@@ -56,8 +80,8 @@ struct Slice<'a> {
     /// True if every node records arriving requests for the whole slice; false: only until the node's own measurement
     /// ends.
     listens: bool,
-    /// The pairs (from, to) to measure; `None`: all.
-    pairs: Option<&'a BTreeSet<(NodeName, NodeName)>>,
+    /// The pairs to measure.
+    pairs: &'a Pairs,
 }
 
 /// The pace of a measurement.
@@ -73,7 +97,7 @@ pub struct Pace {
 }
 
 impl Fleet {
-    /// Measures all pairs at once, and judges them.
+    /// Measures the pairs of a survey at once, and judges them.
     ///
     /// The requests of the first round wait for neighbour resolution (ARP, NDP), so the answers to these requests do
     /// not count. The arrivals of these requests at other nodes count. All further requests are sent in slices. After
@@ -87,37 +111,40 @@ impl Fleet {
     pub async fn verify(
         &self,
         wanted: &Wanted,
-        count: u32,
-        tolerance: Tolerance,
+        survey: &Survey,
         tell: impl Fn(Pace),
     ) -> Result<Report, TransactionError> {
+        let Survey { terms: Terms { count, pairs, .. }, schedule } = survey;
         let mut ledger = Ledger::default();
         // Except for random loss, a partition may cut an answer although the request arrived. So every node records
         // arriving requests for the whole slice.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
-        let schedule = self.schedule(wanted);
+        // A node that sends no requests, or few, would otherwise stop listening before the others have sent theirs.
+        let nodes = self.inventory().nodes.len();
+        let listens = is_cut || pairs.len() < nodes * nodes.saturating_sub(1);
         let tell = |left, slow, repeat| {
-            tell(Pace { left: self.takes(&schedule, left, slow), slow, is_repeat: repeat > 0 });
+            tell(Pace { left: schedule.takes(left, slow), slow, is_repeat: repeat > 0 });
         };
         tell(count + 1, 1, 0);
-        self.measure(&Slice { rounds: 1, schedule, listens: is_cut, pairs: None }, &mut ledger).await?;
+        self.measure(&Slice { rounds: 1, schedule: *schedule, listens, pairs }, &mut ledger).await?;
         ledger.forget_answers();
         let (mut slow, mut doubtful, mut repeat) = (1, None, 0);
         loop {
-            let mut left = count;
+            let mut left = *count;
             while left > 0 {
                 tell(left, slow, repeat);
-                let schedule = Schedule { interval: schedule.interval * slow, ..schedule };
-                let rounds = rounds(schedule.interval).min(left);
-                let slice = Slice { rounds, schedule, listens: is_cut || repeat > 0, pairs: doubtful.as_ref() };
+                let schedule = Schedule { interval: schedule.interval * slow, ..*schedule };
+                let rounds = schedule.rounds().min(left);
+                let pairs = doubtful.as_ref().unwrap_or(pairs);
+                let slice = Slice { rounds, schedule, listens: listens || repeat > 0, pairs };
                 let is_late = self.measure(&slice, &mut ledger).await?;
                 left -= rounds;
                 if is_late && slow == MAX_SLOWDOWN {
-                    return Ok(self.judge(wanted, &ledger, count, tolerance, schedule.spacing));
+                    return Ok(self.judge(wanted, &ledger, survey));
                 }
                 slow = if is_late { slow * 2 } else { (slow - 1).max(1) };
             }
-            let report = self.judge(wanted, &ledger, count, tolerance, schedule.spacing);
+            let report = self.judge(wanted, &ledger, survey);
             let again = report.doubtful();
             if again.is_empty() || repeat == MAX_REPEATS {
                 return Ok(report);
@@ -129,16 +156,13 @@ impl Fleet {
 
     /// Measures a slice, and adds the answers to the ledger. True if a machine was late or did not send all requests.
     async fn measure(&self, slice: &Slice<'_>, ledger: &mut Ledger) -> Result<bool, TransactionError> {
-        let Slice { rounds, schedule: Schedule { interval, timeout, .. }, listens, pairs } = *slice;
-        let (run, settle) = (draw_run(), self.settle());
+        let Slice { rounds, schedule: Schedule { interval, timeout, settle, .. }, listens, pairs } = *slice;
+        let run = draw_run();
         let total = interval * rounds + timeout;
-        let asks = |from: &NodeName, to: &NodeName| {
-            from != to && pairs.is_none_or(|pairs| pairs.contains(&(from.clone(), to.clone())))
-        };
         let nodes = &self.inventory().nodes;
         let probe = |from: &NodeName| Probe {
             run,
-            targets: nodes.iter().filter(|(to, _)| asks(from, to)).flat_map(|(_, to)| to.global().copied()).collect(),
+            targets: pairs.from(from).filter_map(|to| nodes.get(to)).flat_map(|to| to.global().copied()).collect(),
             count: rounds,
             settle,
             interval,
@@ -162,19 +186,20 @@ impl Fleet {
         Ok(ledger.add(&owners.collect(), &machines, believed))
     }
 
-    fn judge(&self, wanted: &Wanted, ledger: &Ledger, count: u32, tolerance: Tolerance, spacing: Duration) -> Report {
+    fn judge(&self, wanted: &Wanted, ledger: &Ledger, survey: &Survey) -> Report {
+        let Survey { terms: Terms { pairs, count, tolerance, .. }, schedule: Schedule { spacing, .. } } = survey;
         let nodes = &self.inventory().nodes;
-        let ways = nodes.keys().flat_map(|from| nodes.iter().map(move |to| (from, to)));
-        let ways = ways.filter(|(from, (to, _))| from != to).map(|(from, (to, place))| {
-            let sample = |address: &IpAddr| Some((*address, ledger.sample(from, address, count)?));
+        let ways = pairs.iter().filter_map(|(from, to)| {
+            let place = nodes.get(to)?;
+            let sample = |address: &IpAddr| Some((*address, ledger.sample(from, address, *count)?));
             let samples: Vec<_> = place.global().filter_map(sample).collect();
             let (there, back) = (wanted.link(from, to), wanted.link(to, from));
             let arrives = wanted.reaches(from, to);
             let expected = Expected {
-                echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, spacing)),
-                request: arrives.then(|| Expectation::of(&there, &Link::default(), spacing)),
+                echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, *spacing)),
+                request: arrives.then(|| Expectation::of(&there, &Link::default(), *spacing)),
             };
-            ((from, to), expected, samples)
+            Some(((from, to), expected, samples))
         });
         let ways: Vec<_> = ways.collect();
         let answered = ways.iter().flat_map(|(_, expected, samples)| {
@@ -186,68 +211,85 @@ impl Fleet {
         Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 
-    /// The expected time of a measurement without late machines and without pairs that are measured again.
-    pub fn verify_takes(&self, wanted: &Wanted, count: u32) -> Duration {
-        let schedule = self.schedule(wanted);
-        self.takes(&schedule, 1, 1) + self.takes(&schedule, count, 1)
+    /// Plans a measurement. Calls every agent once, because the time of this call shows how early the agents have to be
+    /// asked.
+    pub async fn survey(&self, wanted: &Wanted, terms: Terms) -> Result<Survey, TransactionError> {
+        let began = Instant::now();
+        let (_, silent) = split(self.call(CALL_TIMEOUT, |_| GetStamp {}).await);
+        if !silent.is_empty() {
+            return Err(TransactionError::unread(silent));
+        }
+        let settle = (began.elapsed() * SETTLE_CALLS).max(LEAST_SETTLE);
+        let schedule = self.schedule(wanted, &terms, settle);
+        Ok(Survey { terms, schedule })
     }
 
-    /// The expected time of `count` rounds, with an interval between requests that is `slow` times as long.
-    fn takes(&self, schedule: &Schedule, count: u32, slow: u32) -> Duration {
-        let (interval, latest) = (schedule.interval * slow, schedule.timeout.saturating_sub(GRACE));
-        interval * count + (self.settle() + latest) * count.div_ceil(rounds(interval))
-    }
-
-    /// The largest number of requests from each node to each address whose answers fit in memory.
-    pub fn most_requests(&self) -> u32 {
+    /// The largest number of requests to each address of a pair whose answers fit in memory.
+    pub fn most_requests(&self, pairs: usize) -> u32 {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
-        let ways = (addresses * nodes.len().saturating_sub(1)).max(1) as u64;
+        let ways = (addresses * pairs / nodes.len().max(1)).max(1) as u64;
         u32::try_from(MOST_ANSWERS / ways).unwrap_or(u32::MAX)
     }
 
-    /// The wait before the first echo request. In this wait, all agents get the controller's call.
-    fn settle(&self) -> Duration {
-        SETTLE_EACH * u32::try_from(self.inventory().nodes.len()).unwrap_or(u32::MAX)
-    }
-
-    fn schedule(&self, wanted: &Wanted) -> Schedule {
+    fn schedule(&self, wanted: &Wanted, Terms { pairs, interval, .. }: &Terms, settle: Duration) -> Schedule {
         let nodes = &self.inventory().nodes;
-        let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
+        let addresses_of = |node: &NodeName| nodes.get(node).map_or(0, |place| place.global().count()) as u64;
         let mut requests: BTreeMap<Option<&str>, u64> = BTreeMap::new();
-        for place in nodes.values() {
-            *requests.entry(place.agent.host()).or_default() += (addresses - place.global().count()) as u64;
+        for (from, to) in pairs.iter() {
+            let machine = nodes.get(from).and_then(|place| place.agent.host());
+            *requests.entry(machine).or_default() += addresses_of(to);
         }
         let at_machine_rate =
             Duration::from_millis(requests.into_values().max().unwrap_or_default() * 1_000 / MACHINE_RATE);
-        let links = || {
-            let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
-            pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
-        };
         // In one interval, a node sends to another node one request for each address of the other node, and one answer
         // for each address of its own. The average number of addresses stands for both.
-        let addresses_each = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(u32::MAX);
-        let packets = addresses_each.saturating_mul(2).max(1);
-        let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
-        let interval = at_machine_rate.max(MIN_INTERVAL).max(spacing.saturating_mul(packets));
-        let timeout = links().map(|(there, back)| latest_answer(&there, &back)).max().unwrap_or_default() + GRACE;
-        Schedule { interval, spacing: interval / packets, timeout }
+        let addresses: u64 = nodes.keys().map(addresses_of).sum();
+        let addresses_each = addresses.div_ceil(nodes.len().max(1) as u64);
+        let packets = u32::try_from(addresses_each).unwrap_or(u32::MAX).saturating_mul(2).max(1);
+        let (mut spacing, mut latest) = (Duration::ZERO, Duration::ZERO);
+        for (from, to) in pairs.iter() {
+            let (there, back) = (wanted.link(from, to), wanted.link(to, from));
+            (spacing, latest) = (spacing.max(probe_spacing(&there, &back)), latest.max(latest_answer(&there, &back)));
+        }
+        let chosen = interval.unwrap_or(MIN_INTERVAL).max(MIN_INTERVAL);
+        let interval = at_machine_rate.max(chosen).max(spacing.saturating_mul(packets));
+        Schedule { interval, spacing: interval / packets, timeout: latest + GRACE, settle }
+    }
+}
+
+impl Survey {
+    /// The expected time of the measurement without late machines and without pairs that are measured again.
+    pub fn takes(&self) -> Duration {
+        self.schedule.takes(1, 1) + self.schedule.takes(self.terms.count, 1)
     }
 }
 
 /// The times of a measurement.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Schedule {
     /// The time between two requests to one target.
     interval: Duration,
     /// The average time between two packets from one node to another.
     spacing: Duration,
     timeout: Duration,
+    /// The wait before the first request of a slice.
+    settle: Duration,
 }
 
-/// The number of rounds that fit in a slice, at least one.
-fn rounds(interval: Duration) -> u32 {
-    u32::try_from(SLICE.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX).max(1)
+impl Schedule {
+    /// The number of rounds in a slice, at least one. A slice is at least twice as long as the wait before it.
+    fn rounds(&self) -> u32 {
+        let slice = SLICE.max(self.settle * 2);
+        u32::try_from(slice.as_nanos() / self.interval.as_nanos().max(1)).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The expected time of `count` rounds, with an interval between requests that is `slow` times as long.
+    fn takes(&self, count: u32, slow: u32) -> Duration {
+        let slowed = Self { interval: self.interval * slow, ..*self };
+        let latest = self.timeout.saturating_sub(GRACE);
+        slowed.interval * count + (self.settle + latest) * count.div_ceil(slowed.rounds())
+    }
 }
 
 /// A number that almost certainly no other slice or measurement has, drawn from the process id and the time.
@@ -278,28 +320,34 @@ mod tests {
         Fleet::new(Inventory { nodes: (1..=1_000).map(node).collect(), ..Inventory::default() }, Access::default())
     }
 
+    fn takes(fleet: &Fleet, pairs: Pairs) -> Duration {
+        let terms = Terms { pairs, count: 10, interval: None, tolerance: Tolerance::default() };
+        let schedule = fleet.schedule(&Wanted::default(), &terms, Duration::from_secs(4));
+        Survey { terms, schedule }.takes()
+    }
+
     /// Regression test: the measurement of 1,000 machines took hours, because all nodes counted as one machine.
     #[test]
-    fn a_thousand_machines_take_at_most_two_minutes_and_a_thousand_nodes_of_one_machine_take_hours() {
+    fn all_pairs_of_a_thousand_nodes_take_a_minute_on_as_many_machines_and_hours_on_one_machine() {
         let machines = fleet(|number| format!("https://host-{number}:7433"));
-        let takes = machines.verify_takes(&Wanted::default(), 10);
-        assert!((60..120).contains(&takes.as_secs()), "{takes:?}");
-        assert!(machines.most_requests() >= 10);
+        let all = || Pairs::all(&machines.inventory().nodes);
+        let time = takes(&machines, all());
+        assert!((10..60).contains(&time.as_secs()), "{time:?}");
+        assert!(machines.most_requests(all().len()) >= 10);
         let lab = fleet(|number| format!("unix:/run/n{number}"));
-        let takes = lab.verify_takes(&Wanted::default(), 10);
-        assert!((3 * 3_600..4 * 3_600).contains(&takes.as_secs()), "{takes:?}");
+        let time = takes(&lab, all());
+        assert!((3 * 3_600..4 * 3_600).contains(&time.as_secs()), "{time:?}");
+        let nodes: Vec<NodeName> = lab.inventory().nodes.keys().cloned().collect();
+        let time = takes(&lab, Pairs::sample(nodes.chunks(50), 1));
+        assert!(time.as_secs() < 60, "a sample: {time:?}");
     }
 
     #[test]
     fn the_remaining_time_follows_the_pace() {
-        let lab = fleet(|number| format!("unix:/run/n{number}"));
-        let schedule = Schedule {
-            interval: Duration::from_secs(1),
-            spacing: Duration::from_secs(1),
-            timeout: GRACE + Duration::from_secs(1),
-        };
-        // Before each slice of 4 s, 20 s pass until all 1,000 nodes have the request.
-        assert_eq!(lab.takes(&schedule, 10, 1), Duration::from_secs(10 + 3 * (20 + 1)));
-        assert_eq!(lab.takes(&schedule, 10, 4), Duration::from_secs(40 + 10 * (20 + 1)));
+        let second = Duration::from_secs(1);
+        let schedule = Schedule { interval: second, spacing: second, timeout: GRACE + second, settle: 20 * second };
+        // A slice takes 40 s, and before each slice, 20 s pass until all nodes have the request.
+        assert_eq!(schedule.takes(10, 1), (10 + 20 + 1) * second);
+        assert_eq!(schedule.takes(10, 5), (50 + 2 * (20 + 1)) * second);
     }
 }

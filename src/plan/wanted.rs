@@ -407,7 +407,7 @@ impl Wanted {
     /// The nodes of a selector. A selector has names of [zones](Self::zones), names of nodes, or `*` for all nodes.
     ///
     /// If a zone and a node have the same name, the name means the zone.
-    pub(super) fn select(&self, selector: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
+    pub(crate) fn select(&self, selector: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
         let zones: BTreeMap<&str, &[NodeName]> =
             self.zones().into_iter().map(|(zone, nodes)| (zone.as_str(), nodes)).collect();
         let names = hostlist::expand(selector).map_err(|error| UnknownName::malformed(selector, error))?;

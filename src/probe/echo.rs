@@ -101,8 +101,12 @@ struct Prober<'a> {
     under_way: BTreeMap<u32, Sent>,
     /// The answers of each target.
     echoes: Vec<Echoes>,
-    /// The number of requests that arrived at a socket, by source and destination.
-    heard: BTreeMap<(IpAddr, IpAddr), u32>,
+    /// The requests that have an answer.
+    answered: Vec<bool>,
+    /// The last request of each target that has an answer. Requests are numbered in the order of sending.
+    last_answered: Vec<u32>,
+    /// The requests that arrived at a socket, by source and destination.
+    heard: BTreeMap<(IpAddr, IpAddr), Arrivals>,
     /// The number of requests that arrived at an interface, before the firewall, by source and destination.
     tapped: BTreeMap<(IpAddr, IpAddr), u32>,
     /// The kernel's counters of dropped packets at the start.
@@ -110,6 +114,14 @@ struct Prober<'a> {
     lateness: Lateness,
     /// The number of requests to the own machine.
     own_sent: u32,
+}
+
+/// The requests that arrived at a socket.
+#[derive(Default)]
+struct Arrivals {
+    requests: u32,
+    /// The times from sending to arrival, in nanoseconds. Without requests during which a clock was stepped.
+    delays_ns: Vec<i64>,
 }
 
 /// A request without an answer so far.
@@ -145,16 +157,16 @@ impl<'a> Prober<'a> {
         }
         // Two measurements differ in the process id or in the time, so their seeds differ.
         let dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
-        let echoes =
-            |address: &IpAddr| Echoes { address: *address, sent: 0, refused: 0, dropped: 0, rtts_ns: Vec::new() };
         Ok(Self {
             probe,
             sockets,
             taps,
             dice,
-            clock: Clock { start: Instant::now() },
+            clock: Clock { start: Instant::now(), last: None, stepped: None },
             under_way: BTreeMap::new(),
-            echoes: probe.targets.iter().map(echoes).collect(),
+            echoes: probe.targets.iter().copied().map(Echoes::of).collect(),
+            answered: vec![false; probe.targets.len() * probe.count as usize],
+            last_answered: vec![0; probe.targets.len()],
             heard: BTreeMap::new(),
             tapped: BTreeMap::new(),
             discarded: discards::read(),
@@ -204,10 +216,11 @@ impl<'a> Prober<'a> {
 
     /// Sends a request. False if this machine's firewall refuses it.
     fn send_to(&mut self, target: IpAddr, request: u32) -> bool {
-        let packet = packet::request(target, Mark { run: self.probe.run, request });
         let Some(socket) = self.sockets.iter().find(|socket| socket.is_v4() == target.is_ipv4()) else { return true };
-        let (since, ahead) = (Instant::now(), self.clock.ahead());
-        self.under_way.insert(request, Sent { at: now(), is_stamped: false, since, ahead, is_tapped: false });
+        let (since, ahead, at) = (Instant::now(), self.clock.ahead(), now());
+        self.under_way.insert(request, Sent { at, is_stamped: false, since, ahead, is_tapped: false });
+        let sent_ns = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let packet = packet::request(target, Mark { run: self.probe.run, request, sent_ns });
         let leaves = socket.send(&packet, target);
         if !leaves {
             self.under_way.remove(&request);
@@ -264,6 +277,7 @@ impl<'a> Prober<'a> {
 
     fn read_sockets(&mut self) -> io::Result<()> {
         let ahead = self.clock.ahead();
+        let is_stepped = self.clock.is_stepped(ahead, self.probe.timeout);
         for socket in &self.sockets {
             while let Some(sent) = socket.sent()? {
                 let mark = packet::mark_of_sent(&sent.packet).filter(|mark| mark.run == self.probe.run);
@@ -276,10 +290,20 @@ impl<'a> Prober<'a> {
                 let echo = packet::echo(&received.packet, socket.is_v4());
                 match (echo.filter(|(_, mark)| mark.run == self.probe.run), received.ends) {
                     (Some((Kind::Request, mark)), Some(ends)) if mark.request < OWN => {
-                        *self.heard.entry(ends).or_default() += 1;
+                        let arrivals = self.heard.entry(ends).or_default();
+                        arrivals.requests += 1;
+                        let arrived = i64::try_from(received.at.unwrap_or_else(now).as_nanos()).unwrap_or(i64::MAX);
+                        let delay = i64::try_from(mark.sent_ns).ok().and_then(|sent| arrived.checked_sub(sent));
+                        arrivals.delays_ns.extend(delay.filter(|_| !is_stepped));
                     }
                     (Some((Kind::Reply, mark)), _) => {
-                        let Some(sent) = self.under_way.remove(&mark.request) else { continue };
+                        let request = mark.request as usize;
+                        let Some(sent) = self.under_way.remove(&mark.request) else {
+                            if self.answered.get(request) == Some(&true) {
+                                self.echoes[request % self.probe.targets.len()].duplicates += 1;
+                            }
+                            continue;
+                        };
                         let rtt = sent.rtt(received.at.unwrap_or_else(now), ahead);
                         if mark.request >= OWN {
                             if let Some(rtt) = rtt {
@@ -287,8 +311,11 @@ impl<'a> Prober<'a> {
                             }
                             continue;
                         }
-                        let targets = self.echoes.len();
-                        let echoes = &mut self.echoes[mark.request as usize % targets];
+                        let target = request % self.echoes.len();
+                        let echoes = &mut self.echoes[target];
+                        self.answered[request] = true;
+                        echoes.reordered += u32::from(mark.request < self.last_answered[target]);
+                        self.last_answered[target] = self.last_answered[target].max(mark.request);
                         match rtt {
                             Some(rtt) => echoes.rtts_ns.push(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX)),
                             // The clock was stepped, so the request counts as not sent.
@@ -327,10 +354,12 @@ impl<'a> Prober<'a> {
         for ends in self.tapped.keys() {
             heard.entry(*ends).or_default();
         }
-        let heard = heard.into_iter().map(|((from, to), requests)| {
+        let heard = heard.into_iter().map(|((from, to), Arrivals { requests, mut delays_ns })| {
+            delays_ns.sort_unstable();
             let dropped = self.tapped.get(&(from, to)).copied().unwrap_or_default().saturating_sub(requests);
             // If the address was removed, the packets were not dropped by a firewall.
-            Heard { from, to, requests, dropped: if dropped > 0 && tap::is_own(to) { dropped } else { 0 } }
+            let dropped = if dropped > 0 && tap::is_own(to) { dropped } else { 0 };
+            Heard { from, to, requests, dropped, delays_ns }
         });
         Ok(Probed {
             echoes: self.echoes,
@@ -371,9 +400,22 @@ impl Lateness {
 /// The clock of the kernel's timestamps, compared with the monotonic clock.
 struct Clock {
     start: Instant,
+    /// The last known difference of the two clocks.
+    last: Option<Duration>,
+    /// The last time at which a step of the clock was seen.
+    stepped: Option<Instant>,
 }
 
 impl Clock {
+    /// True if the clock may have been stepped between the sending and the arrival of a request that arrived just now.
+    /// `ahead`: the present difference of the two clocks. `longest`: the longest time from sending to arrival.
+    fn is_stepped(&mut self, ahead: Duration, longest: Duration) -> bool {
+        if self.last.replace(ahead).is_some_and(|last| ahead.abs_diff(last) > STEP) {
+            self.stepped = Some(Instant::now());
+        }
+        self.stepped.is_some_and(|stepped| stepped.elapsed() < longest)
+    }
+
     /// The difference of the two clocks. Reads both again if more than 200 µs passed between the two readings.
     fn ahead(&self) -> Duration {
         const CLOSE: Duration = Duration::from_micros(200);

@@ -49,6 +49,10 @@ const LEAST_FLOOR_NS: u64 = 100_000;
 /// The largest rounding error of the kernel's times, in nanoseconds.
 const ROUNDED_NS: u64 = 50_000;
 
+/// The share of the deviation that is left at least if packets keep their order: then, each packet waits for the latest of
+/// all packets of its leaf before it.
+const ORDERED: f64 = 0.25;
+
 /// The inverse of the allowed clock drift: two clocks may drift by 500 ppm each.
 const CLOCKS_DIFFER: u64 = 1_000;
 
@@ -59,7 +63,7 @@ const MEDIAN_TO_MEAN: f64 = 1.2533;
 const SIGMAS: f64 = 4.0;
 
 /// The size of the largest probe as netem counts it, in bytes: Ethernet, IPv6, `ICMPv6`, the mark.
-const PROBE_BYTES: f64 = 74.0;
+const PROBE_BYTES: f64 = 82.0;
 
 /// The number of probes that may queue at a slow rate in spite of their spacing.
 const PROBES_AT_ONCE: f64 = 2.0;
@@ -97,6 +101,13 @@ pub struct Expectation {
     pub least_delay_ns: Option<u64>,
     /// The standard deviation of the round trip, in nanoseconds.
     deviation_ns: f64,
+    /// True if most delays spread as widely as the deviation says: for the uniform and the normal distribution without
+    /// correlation. In the other distributions, few delays make up most of the deviation.
+    spreads: bool,
+    /// The share of round trips with more than one answer, 0 to 1.
+    pub duplicates: f64,
+    /// As `duplicates`, or 0 if the copies depend on each other.
+    least_duplicates: f64,
     /// The largest systematic distance of the median from `rtt`, in nanoseconds.
     bias_ns: f64,
     /// The share of round trips that skip a delay, and the skipped time in nanoseconds.
@@ -123,10 +134,33 @@ impl Expectation {
                 .filter(|delay| *delay > 0)
                 .min(),
             deviation_ns: a.deviation_ns.hypot(b.deviation_ns),
+            spreads: a.spreads && b.spreads,
+            duplicates: 1.0 - (1.0 - a.duplicates) * (1.0 - b.duplicates),
+            least_duplicates: 1.0 - (1.0 - a.least_duplicates) * (1.0 - b.least_duplicates),
             bias_ns: a.bias_ns + b.bias_ns,
             skip: (skip, skipped + skipped_back),
             burst: a.burst.max(b.burst),
         }
+    }
+
+    /// The standard deviation of the round trip because of jitter, in nanoseconds.
+    pub fn deviation_ns(&self) -> u64 {
+        to_nanos(self.deviation_ns)
+    }
+
+    /// The lowest allowed standard deviation of the answers, in nanoseconds; 0: there are too few answers to judge. The
+    /// latest tenth of the answers may be left out.
+    ///
+    /// The standard error is that of normally distributed values. The network's own delay only makes the deviation
+    /// larger.
+    pub fn least_deviation_ns(&self, answers: usize) -> u64 {
+        let error = 1.0 / (2.0 * answers.max(1) as f64).sqrt();
+        if self.spreads { to_nanos(self.deviation_ns * (1.0 - SIGMAS * error).min(ORDERED)) } else { 0 }
+    }
+
+    /// True if chance explains that no request got a second answer.
+    pub fn explains_no_duplicate(&self, answers: usize) -> bool {
+        (1.0 - self.least_duplicates * (1.0 - self.loss)).powf(answers as f64) > SILENCE
     }
 
     /// True if some probes are expected to pass.
@@ -215,6 +249,9 @@ struct Way {
     least_loss: f64,
     burst: f64,
     deviation_ns: f64,
+    spreads: bool,
+    duplicates: f64,
+    least_duplicates: f64,
     bias_ns: f64,
     skip: f64,
 }
@@ -223,13 +260,17 @@ impl Way {
     fn of(link: &Link, spacing: Duration) -> Self {
         let (loss, burst) = loss_of(link);
         let jitter = link.jitter;
-        let is_copied = link.duplicate.is_some_and(|chance| chance.probability.share() > 0.0);
-        let least_loss = if is_copied { 0.0 } else { loss_of(&Link { corrupt: None, ..*link }).0 };
+        let duplicates = link.duplicate.map_or(0.0, |chance| chance.probability.share());
+        let are_independent = link.duplicate.is_none_or(|chance| chance.correlation.share() == 0.0);
+        let least_loss = if duplicates > 0.0 { 0.0 } else { loss_of(&Link { corrupt: None, ..*link }).0 };
         Self {
             loss,
             least_loss,
             burst,
             deviation_ns: jitter.map_or(0.0, deviation_ns),
+            spreads: jitter.is_none_or(spreads),
+            duplicates,
+            least_duplicates: if are_independent { duplicates } else { 0.0 },
             bias_ns: jitter.map_or(0.0, skew_ns)
                 + ordered_jitter(link).map_or(0.0, |jitter| order_ns(jitter, spacing))
                 + longest_slot_ns(link)
@@ -260,6 +301,12 @@ fn deviation_ns(jitter: Jitter) -> f64 {
         Distribution::Uniform => nanos(jitter.amount) / 3_f64.sqrt(),
         _ => nanos(jitter.amount),
     }
+}
+
+/// As [`Expectation::spreads`].
+fn spreads(jitter: Jitter) -> bool {
+    let is_wide = matches!(jitter.distribution, Distribution::Uniform | Distribution::Normal);
+    is_wide && jitter.correlation.share() == 0.0
 }
 
 /// The largest distance of the median delay from the mean delay, in nanoseconds.
@@ -438,7 +485,7 @@ mod tests {
         let spacing = Spacing::Range { min: "1ms".parse().unwrap(), max: "10ms".parse().unwrap() };
         let slotted = Link { slot: Some(Slot { spacing, packets: 0, bytes: Bytes::default() }), ..Link::default() };
         assert_eq!(allowed(&slotted), 10_000_000);
-        let slow = Link { rate: Some(Rate::plain("74kbit".parse().unwrap())), ..Link::default() };
+        let slow = Link { rate: Some(Rate::plain("82kbit".parse().unwrap())), ..Link::default() };
         assert_eq!(allowed(&slow), 16_000_000);
         assert_eq!(probe_spacing(&Link::default(), &slow), Duration::from_millis(32));
         let undelayed = |probability: &str, gap| {

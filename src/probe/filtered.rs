@@ -80,7 +80,8 @@ impl Missing {
     /// The number of requests that arrived and whose answers did not reach the sender's interface.
     fn unanswered(heard: Option<&(u64, u64)>, echoes: &Echoes) -> u64 {
         let (requests, _) = heard.copied().unwrap_or_default();
-        requests.saturating_sub(echoes.rtts_ns.len() as u64 + u64::from(echoes.dropped))
+        let answered = echoes.rtts_ns.len() as u64 + u64::from(echoes.duplicates);
+        requests.saturating_sub(answered + u64::from(echoes.dropped))
     }
 
     /// The packets of a pair that the two nodes dropped.
@@ -133,12 +134,18 @@ mod tests {
             timeout: second,
             listen: second,
         };
-        let echoes = |got| Echoes { address: address(3), sent: 10, refused: 0, dropped: 0, rtts_ns: vec![1; got] };
+        let echoes = |got| Echoes { sent: 10, rtts_ns: vec![1; got], ..Echoes::of(address(3)) };
         let mut answers: BTreeMap<NodeName, (Probe, Probed)> = BTreeMap::new();
         for (number, got) in [(1, got[0]), (2, got[1])] {
             answers.insert(node(number), (probe(), Probed { echoes: vec![echoes(got)], ..Probed::default() }));
         }
-        let heard = |number| Heard { from: address(number), to: address(3), requests: heard, dropped: 10 - heard };
+        let heard = |number| Heard {
+            from: address(number),
+            to: address(3),
+            requests: heard,
+            dropped: 10 - heard,
+            delays_ns: vec![],
+        };
         let discards = Discards { ipv4: discarded, ipv6: 99 };
         answers.insert(node(3), (probe(), Probed { heard: vec![heard(1), heard(2)], discards, ..Probed::default() }));
         let missing = Missing::of(&owners, &answers);

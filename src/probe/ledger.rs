@@ -44,6 +44,13 @@ pub struct Sample {
     pub sent: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.
     pub rtts_ns: Vec<u64>,
+    /// The one-way delays of the requests that arrived, in nanoseconds, in ascending order. Empty if the clocks of the
+    /// two nodes may differ.
+    pub delays_ns: Vec<i64>,
+    /// The further answers to requests that have an answer already.
+    pub duplicates: u32,
+    /// The answers that arrived after the answer to a later request.
+    pub reordered: u32,
     /// The requests that arrived, including the first round's.
     pub arrived: u32,
     /// The lateness of the later machine, in nanoseconds.
@@ -59,6 +66,10 @@ impl Sample {
         self.sent = self.sent.saturating_add(other.sent);
         self.rtts_ns.extend(&other.rtts_ns);
         self.rtts_ns.sort_unstable();
+        self.delays_ns.extend(&other.delays_ns);
+        self.delays_ns.sort_unstable();
+        self.duplicates = self.duplicates.saturating_add(other.duplicates);
+        self.reordered = self.reordered.saturating_add(other.reordered);
         self.late_ns = self.late_ns.max(other.late_ns);
         self.filtered.add(other.filtered);
     }
@@ -94,6 +105,7 @@ impl Ledger {
             answers.iter().map(|(node, (_, probed))| (node.clone(), probed.mute.clone())).collect();
         let mut is_late = false;
         let missing = Missing::of(owners, &answers);
+        let mut delays = delays(owners, machines, &answers);
         for (node, (probe, Probed { echoes, heard, .. })) in answers {
             for heard in heard.iter().filter(|heard| owners.get(&heard.to) == Some(&node)) {
                 let Some(from) = owners.get(&heard.from) else { continue };
@@ -102,7 +114,7 @@ impl Ledger {
             }
             for echoes in echoes {
                 let filtered = missing.filtered(&node, &echoes);
-                let Echoes { address, sent, rtts_ns, .. } = echoes;
+                let Echoes { address, sent, rtts_ns, duplicates, reordered, .. } = echoes;
                 let ends = [Some(&node), owners.get(&address)];
                 let (most, late_ns) = ends.into_iter().flatten().filter_map(late_ns).max().unwrap_or_default();
                 let asked = self.0.entry(node.clone()).or_default().entry(address).or_default();
@@ -110,7 +122,9 @@ impl Ledger {
                 asked.mute = mute.copied().find(|mute| mute.concerns(&address));
                 let is_punctual = u128::from(most) < LATE.as_nanos() && sent == probe.count;
                 is_late |= !is_punctual;
-                let sample = Sample { sent, rtts_ns, late_ns, filtered, ..Sample::default() };
+                let delays_ns = delays.remove(&(node.clone(), address)).unwrap_or_default();
+                let sample =
+                    Sample { sent, rtts_ns, delays_ns, duplicates, reordered, late_ns, filtered, ..Sample::default() };
                 if is_punctual { &mut asked.punctual } else { &mut asked.late }.add(&sample);
             }
         }
@@ -136,11 +150,32 @@ impl Ledger {
     }
 }
 
+/// The one-way delays between nodes of one machine, which have one clock: by sender and address, in ascending order.
+fn delays<M: Ord>(
+    owners: &BTreeMap<IpAddr, NodeName>,
+    machines: &BTreeMap<NodeName, M>,
+    answers: &BTreeMap<NodeName, (Probe, Probed)>,
+) -> BTreeMap<(NodeName, IpAddr), Vec<i64>> {
+    let mut delays: BTreeMap<_, Vec<i64>> = BTreeMap::new();
+    for (node, (_, probed)) in answers {
+        for heard in probed.heard.iter().filter(|heard| owners.get(&heard.to) == Some(node)) {
+            let Some(from) = owners.get(&heard.from) else { continue };
+            if machines.get(from).is_some_and(|machine| machines.get(node) == Some(machine)) {
+                delays.entry((from.clone(), heard.to)).or_default().extend(&heard.delays_ns);
+            }
+        }
+    }
+    for delays in delays.values_mut() {
+        delays.sort_unstable();
+    }
+    delays
+}
+
 /// Checks an agent's measurement. The error is the reason why the measurement is invalid.
 pub fn check(probe: &Probe, probed: &Probed) -> Result<(), String> {
     let targets: BTreeSet<&IpAddr> = probe.targets.iter().collect();
     let mut seen = BTreeSet::new();
-    for Echoes { address, sent, refused, dropped, rtts_ns } in &probed.echoes {
+    for Echoes { address, sent, refused, dropped, rtts_ns, .. } in &probed.echoes {
         let why = if !targets.contains(address) {
             "it was not asked for"
         } else if !seen.insert(address) {
@@ -181,7 +216,7 @@ pub(super) mod tests {
     }
 
     fn probed(sent: u32, rtts_ns: &[u64], late_ns: u64) -> Probed {
-        let echoes = vec![Echoes { address: address(2), sent, refused: 0, dropped: 0, rtts_ns: rtts_ns.to_vec() }];
+        let echoes = vec![Echoes { sent, rtts_ns: rtts_ns.to_vec(), ..Echoes::of(address(2)) }];
         Probed { echoes, late_ns, ..Probed::default() }
     }
 

@@ -10,9 +10,11 @@
 mod discards;
 mod echo;
 mod expectation;
+mod figures;
 mod filtered;
 mod ledger;
 mod packet;
+mod pairs;
 mod report;
 mod socket;
 mod tap;
@@ -21,4 +23,5 @@ pub use echo::echo;
 pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
 pub use filtered::Filtered;
 pub use ledger::{Ledger, Sample, check};
+pub use pairs::Pairs;
 pub use report::{Expected, Measured, Pair, Report, Verdict, judge, noise_ns};

@@ -11,7 +11,22 @@ pub(super) struct Mark {
     pub(super) run: u64,
     /// The number of the request in the measurement.
     pub(super) request: u32,
+    /// The time of sending by the sender's clock, in nanoseconds since 1970.
+    pub(super) sent_ns: u64,
 }
+
+impl Mark {
+    /// The mark at the start of these bytes.
+    fn at_start(bytes: &[u8]) -> Option<Self> {
+        let (run, rest) = bytes.split_first_chunk()?;
+        let (request, rest) = rest.split_first_chunk()?;
+        let [run, sent_ns] = [run, rest.first_chunk()?].map(|bytes| u64::from_be_bytes(*bytes));
+        Some(Self { run, request: u32::from_be_bytes(*request), sent_ns })
+    }
+}
+
+/// The length of a mark.
+const MARK: usize = 20;
 
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
@@ -21,7 +36,7 @@ const HEADER: usize = 8;
 const IPV6_HEADER: usize = 40;
 const ICMPV6: u8 = 58;
 
-/// An echo request to `target`, 20 bytes, with the mark as its payload.
+/// An echo request to `target`, 28 bytes, with the mark as its payload.
 pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     let kind = if target.is_ipv4() { ECHO_REQUEST } else { ECHO_REQUEST_V6 };
     // Type, code, checksum, identifier, sequence number. The identifier and the sequence number are too short to
@@ -29,6 +44,7 @@ pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     let mut packet = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     packet.extend(mark.run.to_be_bytes());
     packet.extend(mark.request.to_be_bytes());
+    packet.extend(mark.sent_ns.to_be_bytes());
     // The checksum of ICMPv6 includes the source address, so the kernel computes this checksum (RFC 3542 section 3.1).
     if target.is_ipv4() {
         let checksum = checksum(&packet);
@@ -39,8 +55,7 @@ pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
 
 /// The mark of a sent request, at the end of the packet.
 pub(super) fn mark_of_sent(packet: &[u8]) -> Option<Mark> {
-    let (rest, request) = packet.split_last_chunk()?;
-    Some(Mark { run: u64::from_be_bytes(*rest.last_chunk()?), request: u32::from_be_bytes(*request) })
+    Mark::at_start(packet.last_chunk::<MARK>()?)
 }
 
 /// The kind of an echo message.
@@ -66,9 +81,7 @@ pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     if is_v4 && checksum(message) != 0 {
         return None;
     }
-    let (run, rest) = message.get(HEADER..)?.split_first_chunk()?;
-    let request = rest.first_chunk()?;
-    Some((kind, Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) }))
+    Some((kind, Mark::at_start(message.get(HEADER..)?)?))
 }
 
 /// An echo message that arrived at an interface.
@@ -122,15 +135,15 @@ mod tests {
 
     #[test]
     fn a_request_has_a_valid_checksum() {
-        let packet = request("192.0.2.1".parse().unwrap(), Mark { run: 0xdead_beef_0123_4567, request: 7 });
+        let packet = request("192.0.2.1".parse().unwrap(), Mark { run: 0xdead_beef_0123_4567, request: 7, sent_ns: 8 });
         assert_eq!(checksum(&packet), 0);
     }
 
     proptest! {
         #[test]
-        fn a_reply_carries_the_mark_of_its_request(run: u64, number: u32, is_v4: bool) {
+        fn a_reply_carries_the_mark_of_its_request(run: u64, number: u32, sent_ns: u64, is_v4: bool) {
             let target: IpAddr = if is_v4 { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap();
-            let mark = Mark { run, request: number };
+            let mark = Mark { run, request: number, sent_ns };
             let sent = request(target, mark);
             prop_assert_eq!(mark_of_sent(&sent), Some(mark));
             let mut answer = sent.clone();
@@ -153,33 +166,38 @@ mod tests {
 
         #[test]
         fn a_packet_with_padding_is_decoded_and_a_packet_with_a_flipped_bit_is_not(
-            run: u64, number: u32, source: [u8; 16], flipped in 0..54_usize, padding in 0..9_usize
+            run: u64,
+            number: u32,
+            sent_ns: u64,
+            source: [u8; 16],
+            flipped in 0..62_usize,
+            padding in 0..9_usize,
         ) {
-            let mark = Mark { run, request: number };
+            let mark = Mark { run, request: number, sent_ns };
             // IPv4: the header has 20 bytes, with its checksum in bytes 10 and 11.
             let v4 = |last| IpAddr::from([192, 0, 2, last]);
-            let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+            let mut packet = vec![0x45, 0, 0, 48, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
             let sum = checksum(&packet);
             packet[10..12].copy_from_slice(&sum.to_be_bytes());
             packet.extend(request(v4(2), mark));
             let expected = Arrived { kind: Kind::Request, mark, ends: (v4(1), v4(2)) };
             let padded = [&packet[..], &vec![0; padding]].concat();
             prop_assert_eq!(arrived(&padded, true), Some(expected));
-            packet[flipped % 40] ^= 0x10;
+            packet[flipped % 48] ^= 0x10;
             prop_assert_eq!(arrived(&packet, true), None);
 
             // IPv6: the checksum is in the message and covers the addresses.
-            let mut packet = vec![0x60, 0, 0, 0, 0, 20, 58, 64];
+            let mut packet = vec![0x60, 0, 0, 0, 0, 28, 58, 64];
             let destination = [0xfd; 16];
             packet.extend(source.iter().chain(&destination));
             let mut message = request(IpAddr::from(destination), mark);
-            let pseudo = [&source[..], &destination, &[0, 0, 0, 20, 0, 0, 0, 58], &message].concat();
+            let pseudo = [&source[..], &destination, &[0, 0, 0, 28, 0, 0, 0, 58], &message].concat();
             message[2..4].copy_from_slice(&checksum(&pseudo).to_be_bytes());
             packet.extend(message);
             let expected = Arrived { kind: Kind::Request, mark, ends: (source.into(), destination.into()) };
             let padded = [&packet[..], &vec![0; padding]].concat();
             prop_assert_eq!(arrived(&padded, false), Some(expected));
-            packet[8 + flipped % 52] ^= 0x10;
+            packet[8 + flipped % 60] ^= 0x10;
             prop_assert_eq!(arrived(&packet, false), None);
         }
 

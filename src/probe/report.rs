@@ -1,10 +1,14 @@
 //! Judges the measurement of every ordered pair of nodes, and collects the verdicts in a [`Report`].
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::{Expectation, Filtered, Sample, Tolerance, ledger::LATE};
+use super::{
+    Expectation, Filtered, Pairs, Sample, Tolerance,
+    figures::{deviation, median, percentile, share_interval},
+    ledger::LATE,
+};
 use crate::{
     topology::{NodeName, Rtt},
     wire::Mute,
@@ -23,8 +27,15 @@ pub struct Pair {
     pub wanted: Option<Rtt>,
     /// True if requests are expected to arrive.
     pub arrives: bool,
+    /// The expected one-way delay of requests; `None`: no request is expected to arrive.
+    #[serde(rename = "wanted_one_way_ms")]
+    pub wanted_one_way: Option<Rtt>,
+    /// The expected standard deviation of the RTT because of jitter, in nanoseconds.
+    pub wanted_deviation_ns: u64,
     /// The expected share of lost round trips, 0 to 1.
     pub wanted_loss: f64,
+    /// The expected share of round trips with more than one answer, 0 to 1.
+    pub wanted_duplicates: f64,
     /// The number of requests that is needed to distinguish this loss from no loss. Set only if fewer requests were
     /// sent. Too little loss is not reported then.
     pub requests_to_tell_loss: Option<u64>,
@@ -51,6 +62,28 @@ pub struct Measured {
     /// The median RTT; `None`: no answer.
     #[serde(rename = "median_rtt_ms")]
     pub median: Option<Rtt>,
+    /// The first percentile of the RTT. With fewer than 100 answers, this is the smallest RTT.
+    #[serde(rename = "p1_rtt_ms")]
+    pub p1: Option<Rtt>,
+    /// The 99th percentile of the RTT. With fewer than 100 answers, this is the largest RTT.
+    #[serde(rename = "p99_rtt_ms")]
+    pub p99: Option<Rtt>,
+    /// The standard deviation of the RTT, in nanoseconds; `None`: fewer than two answers.
+    pub deviation_ns: Option<u64>,
+    /// The shares of lost round trips that explain the number of answers, with 95 % confidence, if losses are
+    /// independent: the Wilson score interval.
+    pub loss_interval: [f64; 2],
+    /// The further answers to requests that have an answer already.
+    pub duplicates: u32,
+    /// The answers that arrived after the answer to a later request.
+    pub reordered: u32,
+    /// The median one-way delay of the requests, in nanoseconds; `None`: no request arrived, or the nodes are on different
+    /// machines, whose clocks may differ.
+    pub one_way_ns: Option<i64>,
+    /// The least one-way delay of the requests, in nanoseconds.
+    pub least_one_way_ns: Option<i64>,
+    /// The median one-way delay minus the expected one-way delay, in nanoseconds.
+    pub one_way_error_ns: Option<i64>,
     /// The median minus the expected RTT, in nanoseconds.
     pub error_ns: Option<i64>,
     /// The largest allowed error, in nanoseconds: the tolerance, wider where jitter, slots or low rates require it.
@@ -80,9 +113,15 @@ pub enum Verdict {
     Busy,
     /// Fewer round trips were lost than configured, beyond chance.
     Lossless,
+    /// No request got a second answer, although the link duplicates packets.
+    Unduplicated,
+    /// The RTT varies less than the jitter requires, beyond chance.
+    Steady,
+    /// Requests got second answers, although the link does not duplicate packets.
+    Duplicated,
     /// More round trips were lost than configured, beyond chance and an extra tenth.
     Lossy,
-    /// The median is outside the tolerance.
+    /// The median RTT or the median one-way delay is outside the tolerance.
     Off,
     /// Requests arrive, but no answer comes back, although answers are expected.
     Unanswered,
@@ -101,6 +140,9 @@ impl fmt::Display for Verdict {
             Self::Filtered => "filtered",
             Self::Busy => "busy",
             Self::Lossless => "lossless",
+            Self::Unduplicated => "no duplicates",
+            Self::Steady => "too little jitter",
+            Self::Duplicated => "duplicates",
             Self::Lossy => "lossy",
             Self::Off => "wrong delay",
             Self::Unanswered => "unanswered",
@@ -157,7 +199,7 @@ impl Report {
     }
 
     /// The pairs to measure again.
-    pub fn doubtful(&self) -> BTreeSet<(NodeName, NodeName)> {
+    pub fn doubtful(&self) -> Pairs {
         // With heavy loss, silence may be chance. More requests may get an answer.
         let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
         let doubtful = |pair: &&Pair| match pair.verdict {
@@ -216,8 +258,8 @@ pub fn judge(
         request: expected.request.filter(Expectation::gets_through),
     };
     let measured: Vec<Measured> =
-        samples.into_iter().map(|(address, sample)| measure(address, sample, expected.echo, tolerance)).collect();
-    let verdict = measured.iter().map(|measured| verdict(measured, expected, noise_ns)).max();
+        samples.into_iter().map(|(address, sample)| measure(address, sample, expected, tolerance)).collect();
+    let verdict = measured.iter().map(|measured| verdict(measured, expected, tolerance, noise_ns)).max();
     let sent = measured.iter().map(|measured| u64::from(measured.sent)).min().unwrap_or_default();
     let requests = expected.echo.and_then(|echo| echo.requests_to_tell_loss());
     Pair {
@@ -225,31 +267,47 @@ pub fn judge(
         to: to.clone(),
         wanted: expected.echo.map(|echo| echo.rtt),
         arrives: expected.request.is_some(),
+        wanted_one_way: expected.request.map(|request| request.rtt),
+        wanted_deviation_ns: expected.echo.map_or(0, |echo| echo.deviation_ns()),
         wanted_loss,
+        wanted_duplicates: expected.echo.map_or(0.0, |echo| echo.duplicates),
         requests_to_tell_loss: requests.filter(|requests| *requests > sent),
         verdict: verdict.unwrap_or(Verdict::Unreachable),
         measured,
     }
 }
 
-fn measure(address: IpAddr, sample: Sample, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
-    let Sample { sent, rtts_ns, arrived, late_ns, mute, filtered } = sample;
+fn measure(address: IpAddr, sample: Sample, expected: Expected, tolerance: Tolerance) -> Measured {
+    let Sample { sent, rtts_ns, delays_ns, duplicates, reordered, arrived, late_ns, mute, filtered } = sample;
+    let answers = rtts_ns.len() as u64;
+    let one_way_ns = delays_ns.get(delays_ns.len() / 2).copied();
+    let one_way_error =
+        |(median, request): (i64, Expectation)| median.saturating_sub(request.rtt.as_nanos().cast_signed());
     let median = median(&rtts_ns);
     let error = |(median, expected): (u64, Expectation)| {
         let allowed = expected.allowed_error_ns(tolerance, rtts_ns.len());
         let error = median.cast_signed().saturating_sub(expected.rtt.as_nanos().cast_signed());
         (error, (allowed, expected.allowed_early_ns(rtts_ns.len())))
     };
-    let (error_ns, allowed) = median.zip(expected).map(error).unzip();
+    let (error_ns, allowed) = median.zip(expected.echo).map(error).unzip();
     let (allowed_error_ns, allowed_early_ns) = allowed.unzip();
     let median = median.map(Rtt::from_nanos);
     Measured {
         address,
         sent,
-        rtts_ns,
         arrived,
         late_ns,
         median,
+        p1: percentile(&rtts_ns, 1).map(Rtt::from_nanos),
+        p99: percentile(&rtts_ns, 99).map(Rtt::from_nanos),
+        deviation_ns: deviation(&rtts_ns),
+        loss_interval: share_interval(u64::from(sent).saturating_sub(answers), u64::from(sent)),
+        duplicates,
+        reordered,
+        one_way_ns,
+        least_one_way_ns: delays_ns.first().copied(),
+        one_way_error_ns: one_way_ns.zip(expected.request).map(one_way_error),
+        rtts_ns,
         error_ns,
         allowed_error_ns,
         allowed_early_ns,
@@ -258,7 +316,7 @@ fn measure(address: IpAddr, sample: Sample, expected: Option<Expectation>, toler
     }
 }
 
-fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
+fn verdict(measured: &Measured, expected: Expected, tolerance: Tolerance, noise_ns: u64) -> Verdict {
     let (sent, answers) = (measured.sent, measured.rtts_ns.len() as u64);
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
@@ -292,6 +350,9 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
         let least = measured.rtts_ns.first().map(|least| least.saturating_sub(echo.rtt.as_nanos()));
         is_machine_late && least.is_some_and(|late| late <= allowed)
     };
+    // On a busy machine, some answers are late and vary.
+    let punctual = &measured.rtts_ns[..measured.rtts_ns.len().saturating_sub(measured.rtts_ns.len() / 10)];
+    let is_steady = |deviation| deviation < echo.least_deviation_ns(punctual.len());
     let is_below_noise = echo.least_delay_ns.is_some_and(|delay| delay <= noise_ns);
     match measured.error_ns.zip(measured.allowed_error_ns) {
         None if sent == 0 => Verdict::Busy,
@@ -303,191 +364,36 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
             Verdict::Off
         }
         Some((error, allowed)) if is_late(error, allowed) => Verdict::Busy,
+        Some(_) if let Some(verdict) = one_way_verdict(measured, expected.request, tolerance) => verdict,
         Some(_) if lost > echo.allowed_losses(sent) => unless_explained(Verdict::Lossy),
+        Some(_) if measured.duplicates > 0 && echo.duplicates == 0.0 => Verdict::Duplicated,
+        Some(_) if deviation(punctual).is_some_and(is_steady) => Verdict::Steady,
+        Some(_) if measured.duplicates == 0 && !echo.explains_no_duplicate(measured.rtts_ns.len()) => {
+            Verdict::Unduplicated
+        }
         Some(_) if lost < echo.least_losses(sent) => Verdict::Lossless,
         Some(_) if is_below_noise => Verdict::NotJudged,
         Some(_) => Verdict::Right,
     }
 }
 
-/// The median of sorted values. The median of an even number of values is the mean of the middle two.
-fn median(sorted: &[u64]) -> Option<u64> {
-    let last = sorted.len().checked_sub(1)?;
-    Some(sorted[last / 2].midpoint(sorted[last.div_ceil(2)]))
+/// The verdict on the one-way delay; `None`: the delay is as expected, or not known. The median RTT is the same if both
+/// directions are wrong by opposite amounts.
+fn one_way_verdict(measured: &Measured, expected: Option<Expectation>, tolerance: Tolerance) -> Option<Verdict> {
+    let ((median, least), request) = measured.one_way_ns.zip(measured.least_one_way_ns).zip(expected)?;
+    let requests = measured.arrived as usize;
+    let error = |delay: i64| delay.saturating_sub(request.rtt.as_nanos().cast_signed());
+    let (early, allowed) = (request.allowed_early_ns(requests), request.allowed_error_ns(tolerance, requests));
+    let is_late = |delay| error(delay) > allowed.cast_signed();
+    let is_machine_late = u128::from(measured.late_ns) >= LATE.as_nanos();
+    match error(median) {
+        error if error < -early.cast_signed() => Some(Verdict::Off),
+        // A wrong delay makes every request late. A busy machine makes only some requests late.
+        _ if is_late(least) && !is_machine_late => Some(Verdict::Off),
+        _ if is_late(median) => Some(Verdict::Busy),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::topology::{Chance, Link, Loss, LossModel, Probability};
-
-    fn judged(sent: u32, rtts_ms: &[u64], wanted: Option<&str>) -> Verdict {
-        let link = |rtt: &str| Link { delay: rtt.parse::<Rtt>().unwrap().one_way(), ..Link::default() };
-        judged_on(sent, rtts_ms, wanted.map(link))
-    }
-
-    /// The verdict on RTTs if the links in both directions are `link`; `None`: both directions are cut.
-    fn judged_on(sent: u32, rtts_ms: &[u64], link: Option<Link>) -> Verdict {
-        let echo = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
-        let request = link.map(|link| Expectation::of(&link, &Link::default(), Duration::from_secs(1)));
-        judged_as(Expected { echo, request }, sent, rtts_ms, 0)
-    }
-
-    fn judged_as(expected: Expected, sent: u32, rtts_ms: &[u64], arrived: u32) -> Verdict {
-        let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
-        verdict_on(expected, Sample { sent, rtts_ns, arrived, ..Sample::default() })
-    }
-
-    fn verdict_on(expected: Expected, sample: Sample) -> Verdict {
-        let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
-        judge((&from, &to), expected, vec![([192, 0, 2, 1].into(), sample)], Tolerance::default(), 200_000).verdict
-    }
-
-    fn lan() -> Expectation {
-        Expectation::of(&Link::default(), &Link::default(), Duration::from_secs(1))
-    }
-
-    #[test]
-    fn requests_that_arrive_through_a_cut_are_a_leak_even_without_an_answer() {
-        assert_eq!(judged_as(Expected::default(), 20, &[], 0), Verdict::Right);
-        assert_eq!(judged_as(Expected::default(), 20, &[], 1), Verdict::Leaks);
-    }
-
-    #[test]
-    fn with_only_the_return_direction_cut_requests_must_arrive_and_answers_must_not() {
-        let one_way = Expected { echo: None, request: Some(lan()) };
-        assert_eq!(judged_as(one_way, 20, &[], 21), Verdict::Right);
-        assert_eq!(judged_as(one_way, 20, &[], 0), Verdict::Unreachable);
-        assert_eq!(judged_as(one_way, 20, &[1], 21), Verdict::Leaks);
-    }
-
-    #[test]
-    fn requests_that_arrive_without_an_answer_show_the_broken_direction() {
-        let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
-        assert_eq!(judged_as(both_ways, 20, &[], 21), Verdict::Unanswered);
-        assert_eq!(judged_as(both_ways, 20, &[], 0), Verdict::Unreachable);
-    }
-
-    #[test]
-    fn a_long_rtt_or_a_loss_on_a_late_machine_is_busy() {
-        let [link, slower] = ["10ms", "20ms"].map(|delay| Link { delay: delay.parse().unwrap(), ..Link::default() });
-        let expected =
-            |link| Expected { echo: Some(Expectation::of(link, link, Duration::from_secs(1))), request: None };
-        let judged = |link, late_ms: u64, rtt_ms: u64| {
-            let rtts_ns = vec![rtt_ms * 1_000_000; 3];
-            let late_ns = late_ms * 1_000_000;
-            verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, ..Sample::default() })
-        };
-        assert_eq!(judged(&link, 30, 20), Verdict::Right, "the median is as expected");
-        assert_eq!(judged(&link, 1, 60), Verdict::Off);
-        assert_eq!(judged(&link, 30, 60), Verdict::Busy);
-        assert_eq!(judged(&link, 700, 1_400), Verdict::Busy);
-        assert_eq!(judged(&slower, 700, 20), Verdict::Off, "an early answer is a wrong delay even on a late machine");
-        let once_in_time = |late_ns| {
-            let rtts_ns = vec![20_100_000, 150_000_000, 190_000_000];
-            verdict_on(expected(&link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, ..Sample::default() })
-        };
-        assert_eq!(once_in_time(51_000_000), Verdict::Busy, "one answer came in time, so the delay is correct");
-        assert_eq!(once_in_time(1_000_000), Verdict::Off, "the machine is not late, so the delay is wrong");
-        let lost = |late_ms: u64| {
-            verdict_on(expected(&link), Sample { sent: 3, late_ns: late_ms * 1_000_000, ..Sample::default() })
-        };
-        assert_eq!((lost(30), lost(300)), (Verdict::Unreachable, Verdict::Busy));
-        assert_eq!(verdict_on(expected(&link), Sample::default()), Verdict::Busy, "no request was sent");
-    }
-
-    #[test]
-    fn an_rtt_of_1_ms_instead_of_2_ms_is_off() {
-        let link = |delay: &str| Link { delay: delay.parse().unwrap(), ..Link::default() };
-        let judged = |delay: &str, rtt_us: u64| {
-            let echo = Some(Expectation::of(&link(delay), &link(delay), Duration::from_secs(1)));
-            let rtts_ns = vec![rtt_us * 1_000; 10];
-            verdict_on(Expected { echo, request: echo }, Sample { sent: 10, rtts_ns, arrived: 11, ..Sample::default() })
-        };
-        assert_eq!([judged("1ms", 2_150), judged("1ms", 1_200)], [Verdict::Right, Verdict::Off]);
-        // The network's own delay is 0.2 ms. A measurement cannot confirm a delay of 0.1 ms.
-        assert_eq!(judged("100us", 250), Verdict::NotJudged);
-    }
-
-    #[test]
-    fn a_node_that_ignores_echo_requests_is_mute_and_not_unanswered() {
-        let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
-        let sample = Sample { sent: 10, arrived: 11, mute: Some(Mute::IgnoresIpv4), ..Sample::default() };
-        assert_eq!(verdict_on(both_ways, sample), Verdict::Mute);
-    }
-
-    #[test]
-    fn packets_that_a_nodes_own_firewall_drops_are_filtered_and_not_lossy() {
-        let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
-        let judged = |answers: usize, arrived, filtered| {
-            verdict_on(
-                both_ways,
-                Sample { sent: 10, rtts_ns: vec![0; answers], arrived, filtered, ..Sample::default() },
-            )
-        };
-        let input = |requests_in| Filtered { requests_in, ..Filtered::default() };
-        assert_eq!(judged(0, 11, input(10)), Verdict::Filtered, "the firewall drops all requests");
-        assert_eq!(judged(3, 11, input(7)), Verdict::Filtered, "the firewall drops some requests");
-        assert_eq!(judged(3, 11, input(2)), Verdict::Lossy, "the network loses more packets than the firewall drops");
-        assert_eq!(judged(0, 11, input(2)), Verdict::Unanswered);
-        assert_eq!(judged(9, 11, input(1)), Verdict::Right);
-        let output = Filtered { requests_out: 10, ..Filtered::default() };
-        assert_eq!(judged(0, 0, output), Verdict::Filtered);
-        let leaks = Sample { sent: 10, arrived: 3, filtered: input(3), ..Sample::default() };
-        assert_eq!(verdict_on(Expected::default(), leaks), Verdict::Leaks, "requests passed the partition");
-    }
-
-    #[test]
-    fn a_missing_loss_is_lossless_and_not_right() {
-        let probability = "20%".parse().unwrap();
-        let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
-        let link = Link { loss: Some(Loss { model, ecn: false }), ..Link::default() };
-        assert_eq!(judged_on(200, &[0; 200], Some(link)), Verdict::Lossless);
-        assert_eq!(judged_on(10, &[0; 10], Some(link)), Verdict::Right, "10 requests are too few to judge the loss");
-    }
-
-    #[test]
-    fn the_tolerance_is_two_percent_or_a_millisecond_whichever_is_larger() {
-        assert_eq!(judged(1, &[21], Some("20ms")), Verdict::Right);
-        assert_eq!(judged(1, &[22], Some("20ms")), Verdict::Off);
-        assert_eq!(judged(1, &[153], Some("150ms")), Verdict::Right);
-        assert_eq!(judged(1, &[154], Some("150ms")), Verdict::Off);
-    }
-
-    #[test]
-    fn one_answer_through_a_partition_is_a_leak() {
-        assert_eq!(judged(20, &[], None), Verdict::Right);
-        assert_eq!(judged(20, &[150], None), Verdict::Leaks);
-    }
-
-    #[test]
-    fn silence_is_unreachable_and_more_than_a_tenth_lost_is_lossy() {
-        assert_eq!(judged(20, &[], Some("20ms")), Verdict::Unreachable);
-        assert_eq!(judged(20, &[20; 18], Some("20ms")), Verdict::Right);
-        assert_eq!(judged(20, &[20; 17], Some("20ms")), Verdict::Lossy);
-    }
-
-    #[test]
-    fn configured_loss_is_right_and_answers_through_a_link_with_full_loss_are_leaks() {
-        let lossy = |percent: &str| {
-            let probability = percent.parse().unwrap();
-            let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
-            Some(Link { loss: Some(Loss { model, ecn: false }), ..Link::default() })
-        };
-        assert_eq!(judged_on(100, &[0; 50], lossy("20%")), Verdict::Right);
-        assert_eq!(judged_on(100, &[0; 20], lossy("20%")), Verdict::Lossy);
-        assert_eq!(judged_on(100, &[], lossy("20%")), Verdict::Unreachable);
-        assert_eq!(judged_on(10, &[], lossy("90%")), Verdict::Right);
-        assert_eq!(judged_on(10, &[], lossy("100%")), Verdict::Right);
-        assert_eq!(judged_on(10, &[1], lossy("100%")), Verdict::Leaks);
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[7]), Some(7));
-        assert_eq!(median(&[1, 3, 5, 100]), Some(4));
-    }
-}
+mod tests;

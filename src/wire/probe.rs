@@ -116,12 +116,17 @@ pub struct Heard {
     pub from: IpAddr,
     /// The destination address.
     pub to: IpAddr,
-    /// The number of requests.
+    /// The number of requests, copies included.
     pub requests: u32,
     /// The requests that arrived at an interface and that a firewall dropped. `requests` does not include these
     /// requests.
     #[serde(default)]
     pub dropped: u32,
+    /// The time of the arrival of each request by this node's clock, minus the time of its sending by the sender's clock.
+    /// In nanoseconds, in ascending order. Includes the difference of the two clocks. Without requests during which this
+    /// node's clock was stepped.
+    #[serde(default)]
+    pub delays_ns: Vec<i64>,
 }
 
 /// The answers of one target.
@@ -138,6 +143,19 @@ pub struct Echoes {
     /// The answers that arrived at an interface and that a firewall dropped.
     #[serde(default)]
     pub dropped: u32,
-    /// The round-trip times of the answers, in nanoseconds, in ascending order.
+    /// The further answers to requests that have an answer already.
+    #[serde(default)]
+    pub duplicates: u32,
+    /// The answers that arrived after the answer to a later request (RFC 4737).
+    #[serde(default)]
+    pub reordered: u32,
+    /// The round-trip times of the answers, in nanoseconds, in ascending order. Without duplicates.
     pub rtts_ns: Vec<u64>,
+}
+
+impl Echoes {
+    /// A target that got no request yet.
+    pub fn of(address: IpAddr) -> Self {
+        Self { address, sent: 0, refused: 0, dropped: 0, duplicates: 0, reordered: 0, rtts_ns: Vec::new() }
+    }
 }

@@ -23,6 +23,7 @@ mod lab;
 mod link_local;
 mod links;
 mod live;
+mod measuring;
 mod orchestrators;
 mod partitions;
 mod ports;

@@ -73,9 +73,10 @@ fn probe() -> Probe {
 
 fn probed() -> Probed {
     let rtts_ns = vec![100_081_000, 100_093_500, 100_112_750];
-    let heard = Heard { from: address(2), to: address(1), requests: 4, dropped: 0 };
+    let delays_ns = vec![50_021_400, 50_022_300, 50_031_900, 50_040_100];
+    let heard = Heard { from: address(2), to: address(1), requests: 4, dropped: 0, delays_ns };
     Probed {
-        echoes: vec![Echoes { address: address(2), sent: 3, refused: 0, dropped: 0, rtts_ns }],
+        echoes: vec![Echoes { sent: 3, rtts_ns, ..Echoes::of(address(2)) }],
         heard: vec![heard],
         mute: BTreeSet::new(),
         discards: Discards::default(),
