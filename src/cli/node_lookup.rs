@@ -102,6 +102,10 @@ impl InventoryInUse {
             !nodes.is_empty()
         });
         scope.left_out = mismatches.into_keys().collect();
+        let answers = |node: &NodeName| scope.includes(node) && !silent.contains_key(node);
+        if scope.allow_missing && inventory.nodes.keys().any(answers) {
+            scope.silent = silent.into_keys().collect();
+        }
         Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
 

@@ -60,7 +60,7 @@ impl ScopeOptions {
             }
         }
         let only = (!only.is_empty()).then_some(only);
-        Ok(Scope { only, allow_missing: self.allow_missing, left_out: BTreeSet::new() })
+        Ok(Scope { only, allow_missing: self.allow_missing, ..Scope::default() })
     }
 
     /// Repeats the attempt until it succeeds, until it fails permanently, or until the time of `--wait` is over.

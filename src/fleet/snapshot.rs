@@ -20,6 +20,8 @@ pub struct Scope {
     pub only: Option<BTreeSet<NodeName>>,
     /// True to leave out the nodes that do not answer.
     pub allow_missing: bool,
+    /// Nodes to leave out without a further question, because they did not answer an earlier one.
+    pub silent: BTreeSet<NodeName>,
     /// Nodes that are not in the fleet, because their interface or addresses are unknown. [`Wanted::missing`] has these
     /// nodes too.
     pub left_out: BTreeSet<NodeName>,
@@ -28,7 +30,7 @@ pub struct Scope {
 impl Scope {
     /// True if the change includes the node, if the node answers.
     pub fn includes(&self, node: &NodeName) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(node))
+        self.only.as_ref().is_none_or(|only| only.contains(node)) && !self.silent.contains(node)
     }
 }
 

@@ -342,6 +342,16 @@ async fn an_agent_that_dies_after_its_commit_rolls_back_at_its_start_as_the_othe
     assert_eq!((site.generations().await, site.taken()), (vec![0, 0, 0], vec![false; 3]));
 }
 
+/// Regression test: `--allow-missing` asked a silent node twice, and waited for it a second each time.
+#[tokio::test]
+async fn a_node_that_was_silent_before_is_left_out_without_a_question() {
+    let site = Site::up().await;
+    let scope = Scope { allow_missing: true, silent: [name(3)].into(), ..Scope::default() };
+    let outcome = site.edit_within(&scope).await.unwrap();
+    assert_eq!(outcome.wanted.missing.nodes(), [name(3)].into());
+    assert_eq!(site.generations().await, [1, 1, 0]);
+}
+
 #[tokio::test]
 async fn a_node_that_was_left_out_gets_the_document_of_the_next_change() {
     let mut site = Site::up().await;
