@@ -3,7 +3,7 @@
 //! The passes over a file create `Finding`s, which have spans in bytes. A [`Problem`] is a finding with its line and
 //! column. `render` formats problems for a terminal. First type to read: [`FileReport`].
 
-use std::{fmt, ops::Range};
+use std::{collections::HashMap, fmt, ops::Range};
 
 use annotate_snippets::normalize_untrusted_str;
 use serde::Serialize;
@@ -26,10 +26,19 @@ impl FileReport {
     /// The limit bounds the output for a file that is no topology at all.
     const MAX_PROBLEMS: usize = 1_000;
 
+    /// The largest number of problems with the same message. A mistake in every line of a file has the same remedy.
+    const MAX_OF_A_KIND: usize = 10;
+
     pub(crate) fn new(source: Source, mut findings: Vec<Finding>) -> Self {
         let errors = findings.iter().filter(|finding| finding.is_error()).count();
         let warnings = findings.len() - errors;
         findings.sort_by(|a, b| a.span.cmp(&b.span));
+        let mut shown: HashMap<String, usize> = HashMap::new();
+        findings.retain(|finding| {
+            let of_a_kind = shown.entry(finding.message.clone()).or_default();
+            *of_a_kind += 1;
+            *of_a_kind <= Self::MAX_OF_A_KIND
+        });
         findings.truncate(Self::MAX_PROBLEMS);
         let texts = source.texts();
         let problems = findings.into_iter().map(|finding| finding.locate(&texts)).collect();
@@ -53,7 +62,7 @@ impl FileReport {
 
     /// The problems, sorted by file and span. The topology file comes first.
     ///
-    /// At most 1,000 problems of each report that [`Self::and`] joins.
+    /// At most 1,000 problems of each report that [`Self::and`] joins, and at most ten of them with the same message.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -74,8 +83,7 @@ impl FileReport {
         let counts = [count(self.errors, "error"), count(self.warnings, "warning")];
         let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let shown = self.problems.len();
-        let all =
-            if shown < self.errors + self.warnings { format!(" (the first {shown} are shown)") } else { String::new() };
+        let all = if shown < self.errors + self.warnings { format!(" ({shown} are shown)") } else { String::new() };
         format!("{path}: {counts}{all}")
     }
 }
@@ -280,9 +288,17 @@ mod tests {
 
     #[test]
     fn a_report_keeps_a_thousand_problems_and_counts_all() {
-        let rejected = rejected((0..1_500).map(|_| Finding::new(0..1, "x")).collect());
+        let rejected = rejected((0..1_500).map(|number| Finding::new(0..1, format!("x{number}"))).collect());
         assert_eq!(rejected.problems().len(), 1_000);
-        assert_eq!(rejected.summary(), "t.toml: 1500 errors (the first 1000 are shown)");
+        assert_eq!(rejected.summary(), "t.toml: 1500 errors (1000 are shown)");
+    }
+
+    /// Regression test: a wrong key in each of 10,000 nodes filled the terminal with 1,000 equal errors.
+    #[test]
+    fn a_report_keeps_ten_problems_with_the_same_message_and_counts_all() {
+        let rejected = rejected((0..20).map(|_| Finding::new(0..1, "x")).chain([Finding::new(1..2, "y")]).collect());
+        assert_eq!(rejected.problems().len(), 11);
+        assert_eq!(rejected.summary(), "t.toml: 21 errors (11 are shown)");
     }
 
     #[test]
