@@ -252,10 +252,14 @@ fn assign<'w>(wanted: &'w Shaping, specs: &BTreeSet<&'w LeafSpec>, tree: &Tree) 
     }
     let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
         free.into_iter().partition(|class| in_use.contains(class));
-    // Only the leaves without a class and the classes without a leaf need their addresses.
-    let is_left = |spec: &Arc<LeafSpec>| classes.len() < specs.len() && !classes.contains_key(&**spec);
-    let left = wanted.leaf_specs.iter().filter(|(_, spec)| is_left(spec));
-    let left = group(left.map(|(address, spec)| (&**spec, *address)));
+    // The leaves without a class. Their addresses are only needed beside classes without a leaf that packets use.
+    let is_left = |spec: &LeafSpec| classes.len() < specs.len() && !classes.contains_key(spec);
+    let left = if carrying.is_empty() {
+        specs.iter().filter(|spec| is_left(spec)).map(|spec| (*spec, Vec::new())).collect()
+    } else {
+        let left = wanted.leaf_specs.iter().filter(|(_, spec)| is_left(spec));
+        group(left.map(|(address, spec)| (&**spec, *address)))
+    };
     let of_carrying = tree.active_routes().iter().filter(|(_, route)| carrying.contains(&route.class));
     let groups = group(of_carrying.map(|(address, route)| (route.class, *address)));
     let held = tree.held_classes();
@@ -286,10 +290,11 @@ fn assign<'w>(wanted: &'w Shaping, specs: &BTreeSet<&'w LeafSpec>, tree: &Tree) 
     Ok(Assignment { classes, added, changed })
 }
 
-fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeSet<IpAddr>> {
-    let mut groups: BTreeMap<K, BTreeSet<IpAddr>> = BTreeMap::new();
+/// The addresses of each key, in the order of the pairs.
+fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, Vec<IpAddr>> {
+    let mut groups: BTreeMap<K, Vec<IpAddr>> = BTreeMap::new();
     for (key, address) in pairs {
-        groups.entry(key).or_default().insert(address);
+        groups.entry(key).or_default().push(address);
     }
     groups
 }
