@@ -11,7 +11,7 @@ use super::{
     Context, Exit, Failure,
     apply::{in_force_of, outside},
     counters::Overflow,
-    render::{Axis, count, matrix, millis, range, table},
+    render::{Axis, count, escape::RED, matrix, millis, range, table},
     routed,
     timing::time_limit,
     unjudged::{too_busy, unjudged},
@@ -256,7 +256,7 @@ fn draw(wanted: &Wanted, whole: &Wanted, inventory: &Inventory, report: &Report)
 
 /// One cell of the matrix: the median RTT, or the range of medians.
 ///
-/// `cut`: no requests arrive. `heard`: requests arrive, and answers are cut. `!`: a pair is wrong.
+/// `cut`: no requests arrive. `heard`: requests arrive, and answers are cut. `!` in red: a pair is wrong.
 fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
     let (mut is_measured, mut cut, mut heard, mut wrong, mut medians) = (false, false, false, false, Vec::new());
     for pair in pairs {
@@ -272,7 +272,7 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
         (true, false, true) => "heard".to_owned(),
         (true, false, false) => "none".to_owned(),
     });
-    if wrong { format!("{figure}!") } else { figure }
+    if wrong { format!("{figure}!{RED}") } else { figure }
 }
 
 /// The measurement of the address with the largest error. An address without an answer is the worst.
@@ -381,10 +381,10 @@ mod tests {
             judge((&from, &to), expected, samples, Tolerance::default(), 200_000)
         };
         let slow = judged(&[100; 9], &[120; 9]);
-        assert_eq!(cell(&mut [&slow].into_iter()), "120.0!");
+        assert_eq!(cell(&mut [&slow].into_iter()), format!("120.0!{RED}"));
         assert_eq!(row(&slow)[3], "120.0");
         let silent = judged(&[100; 9], &[]);
-        assert_eq!(cell(&mut [&silent].into_iter()), "none!");
+        assert_eq!(cell(&mut [&silent].into_iter()), format!("none!{RED}"));
         let row = row(&silent);
         assert_eq!((&*row[3], &*row[8]), ("", "9/18"));
         assert!(row[9].starts_with("IPv6 un"), "{row:?}");

@@ -114,11 +114,11 @@ pub enum Verdict {
     /// Fewer round trips were lost than configured, beyond chance.
     Lossless,
     /// No request got a second answer, although the link duplicates packets.
-    Unduplicated,
+    NoDuplicates,
     /// The RTT varies less than the jitter requires, beyond chance.
     Steady,
     /// Requests got second answers, although the link does not duplicate packets.
-    Duplicated,
+    Duplicates,
     /// More round trips were lost than configured, beyond chance and an extra tenth.
     Lossy,
     /// The median RTT or the median one-way delay is outside the tolerance.
@@ -140,9 +140,9 @@ impl fmt::Display for Verdict {
             Self::Filtered => "filtered",
             Self::Busy => "busy",
             Self::Lossless => "lossless",
-            Self::Unduplicated => "no duplicates",
+            Self::NoDuplicates => "no duplicates",
             Self::Steady => "too little jitter",
-            Self::Duplicated => "duplicates",
+            Self::Duplicates => "duplicates",
             Self::Lossy => "lossy",
             Self::Off => "wrong delay",
             Self::Unanswered => "unanswered",
@@ -366,10 +366,10 @@ fn verdict(measured: &Measured, expected: Expected, tolerance: Tolerance, noise_
         Some((error, allowed)) if is_late(error, allowed) => Verdict::Busy,
         Some(_) if let Some(verdict) = one_way_verdict(measured, expected.request, tolerance) => verdict,
         Some(_) if lost > echo.allowed_losses(sent) => unless_explained(Verdict::Lossy),
-        Some(_) if measured.duplicates > 0 && echo.duplicates == 0.0 => Verdict::Duplicated,
+        Some(_) if measured.duplicates > 0 && echo.duplicates == 0.0 => Verdict::Duplicates,
         Some(_) if deviation(punctual).is_some_and(is_steady) => Verdict::Steady,
         Some(_) if measured.duplicates == 0 && !echo.explains_no_duplicate(measured.rtts_ns.len()) => {
-            Verdict::Unduplicated
+            Verdict::NoDuplicates
         }
         Some(_) if lost < echo.least_losses(sent) => Verdict::Lossless,
         Some(_) if is_below_noise => Verdict::NotJudged,

@@ -55,7 +55,7 @@ fn verify_finds_swapped_directions_missing_jitter_and_duplicates() {
     tamper(&lab, "n1", "delay 50ms duplicate 100%");
     tamper(&lab, "n2", "delay 50ms");
     let report = lab.verify("--count 5 --pairs n1:n2 --pairs n3:*").expect(4).json();
-    assert_eq!(verdicts(&report), ["n1 n2: duplicated", "n3 n1: duplicated", "n3 n2: right"]);
+    assert_eq!(verdicts(&report), ["n1 n2: duplicates", "n3 n1: duplicates", "n3 n2: right"]);
 
     tamper(&lab, "n1", "delay 50ms");
     lab.apply(&lab.topology("name = 'j'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '100ms', jitter = '10ms' }\n"));

@@ -7,6 +7,10 @@ use super::fitted;
 /// The mark at the beginning of a line that is drawn bold: a private-use character.
 pub(in crate::cli) const BOLD: char = '\u{e000}';
 
+/// The mark at the end of a word that is drawn red: a character without width, so it does not change the columns of a
+/// table.
+pub(in crate::cli) const RED: char = '\u{2060}';
+
 /// True if a terminal interprets the character instead of showing it.
 fn is_interpreted(c: char) -> bool {
     let is_control = c.is_control() && !matches!(c, '\n' | '\t');
@@ -38,16 +42,27 @@ pub(in crate::cli) fn on_one_line(text: &str) -> String {
 
 /// An escaped drawing, fitted to a terminal.
 ///
-/// A line that begins with [`BOLD`] is bold if `styled` is set.
+/// If `styled` is set, a line that begins with [`BOLD`] is bold, and a word that ends with [`RED`] is red.
 pub(in crate::cli) fn drawing(text: &str, styled: bool, columns: Option<usize>) -> String {
     let line = |line: &str| match line.strip_prefix(BOLD).filter(|_| styled) {
         Some(bold) => {
             let (bold, end) = bold.strip_suffix('\n').map_or((bold, ""), |bold| (bold, "\n"));
             format!("\x1b[1m{}\x1b[0m{end}", escaped(bold))
         }
-        None => fitted(&escaped(line), columns),
+        None => reddened(&fitted(&escaped(line), columns), styled),
     };
     text.split_inclusive('\n').map(line).collect()
+}
+
+/// The text without [`RED`]; the words that end with it are red if `styled` is set.
+fn reddened(text: &str, styled: bool) -> String {
+    let mut pieces = text.split(RED);
+    let last = pieces.next_back().unwrap_or_default();
+    let piece = |piece: &str| {
+        let (before, word) = piece.split_at(piece.rfind(char::is_whitespace).map_or(0, |space| space + 1));
+        if styled { format!("{before}\x1b[31m{word}\x1b[0m") } else { piece.to_owned() }
+    };
+    pieces.map(piece).collect::<String>() + last
 }
 
 /// The escaped text with its colours: terminal sequences that set colours (SGR) are kept.
@@ -78,6 +93,13 @@ pub(in crate::cli) fn document(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_with_the_red_mark_is_red_only_on_a_terminal_with_colours() {
+        let text = format!("n1  -  20.1!{RED}  cut\nn2  none!{RED}\n");
+        assert_eq!(drawing(&text, false, None), "n1  -  20.1!  cut\nn2  none!\n");
+        assert_eq!(drawing(&text, true, None), "n1  -  \x1b[31m20.1!\x1b[0m  cut\nn2  \x1b[31mnone!\x1b[0m\n");
+    }
 
     const HOSTILE: &str = "a\x1b[2J\u{9b}2J\r\u{7f}\u{202e}b\u{2028}ü\tc";
 

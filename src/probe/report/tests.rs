@@ -196,9 +196,9 @@ fn duplicates_must_come_if_and_only_if_the_link_duplicates() {
         let sample = Sample { sent: 10, rtts_ns: vec![100_000_000; 10], arrived: 11, duplicates, ..Sample::default() };
         verdict_on(Expected { echo: Some(echo), request: None }, sample)
     };
-    assert_eq!([judged(plain, 0), judged(plain, 1)], [Verdict::Right, Verdict::Duplicated]);
+    assert_eq!([judged(plain, 0), judged(plain, 1)], [Verdict::Right, Verdict::Duplicates]);
     let copying = Link { duplicate: Some(chance), ..plain };
-    assert_eq!([judged(copying, 7), judged(copying, 0)], [Verdict::Right, Verdict::Unduplicated]);
+    assert_eq!([judged(copying, 7), judged(copying, 0)], [Verdict::Right, Verdict::NoDuplicates]);
 }
 
 /// Regression test: if one direction was too slow and the other too fast, the RTT was right.
