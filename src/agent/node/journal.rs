@@ -1,8 +1,8 @@
 //! Reads and writes the journal: the file from which a restarted agent continues.
 //!
 //! The journal has the node's document, the document's timeline, and the transactions that may be rolled back, each
-//! with the document before it, as an edit of the document after it. The state of the kernel is not in the journal, because the agent reads it from the
-//! kernel.
+//! with the document before it, as an edit of the document after it. The state of the kernel is not in the journal,
+//! because the agent reads it from the kernel.
 //!
 //! [`write`] replaces the file atomically. Before a commit writes to the kernel, the agent writes the journal with the
 //! transaction marked as not done. At the confirmation, the agent writes the journal with the transaction marked as
