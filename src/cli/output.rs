@@ -92,6 +92,14 @@ impl Context {
         }
     }
 
+    /// Clears the screen of a terminal, for an answer that replaces the one before.
+    pub(super) fn clear_screen(&self) {
+        if !self.is_json() && is_styled(&io::stdout()) {
+            // If the terminal is gone, printing the answer reports it.
+            drop(io::stdout().write_all(b"\x1b[H\x1b[2J"));
+        }
+    }
+
     /// Reports a failure and returns its exit code.
     pub(super) fn report(&self, failure: &Failure) -> Exit {
         self.settle();

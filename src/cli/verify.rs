@@ -5,12 +5,14 @@ mod selection;
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
+use tokio::time::sleep;
 
 use self::selection::{PairOptions, Selection};
 use super::{
     Context, Exit, Failure,
     apply::{in_force_of, outside},
     counters::Overflow,
+    progress::Progress,
     render::{Axis, count, escape::RED, matrix, millis, range, table},
     routed,
     timing::time_limit,
@@ -23,6 +25,9 @@ use crate::{
     topology::{NodeName, Rtt, hostlist},
     wire::{GetCounters, GetHost, Host, Routed},
 };
+
+/// The time between two measurements of `--watch`.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The maximum number of pairs that are listed with their figures.
 ///
@@ -67,6 +72,13 @@ pub(super) struct Verify {
     /// Leave out nodes that do not answer or are outdated
     #[arg(long)]
     allow_missing: bool,
+
+    /// Measure again and again until Ctrl-C
+    ///
+    /// A terminal shows the last report. With --json=lines, each report is a line. The exit code is that of the last
+    /// report.
+    #[arg(long)]
+    watch: bool,
 
     #[command(flatten, next_help_heading = "Pairs")]
     pairs: PairOptions,
@@ -113,6 +125,32 @@ pub(super) struct Verified<'a> {
 
 impl Verify {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        if !self.watch {
+            return self.measure(context);
+        }
+        let pause = async |_: &Progress| {
+            sleep(PAUSE).await;
+            Ok(())
+        };
+        let mut last = None;
+        loop {
+            let measured = self.measure(context).map(|exit| last = Some(exit));
+            match measured.and_then(|()| context.ask("waiting", pause)) {
+                Ok(()) => {}
+                // The nodes may agree or answer again in a moment.
+                Err(failure) if [Exit::Conflict, Exit::Unreachable].contains(&failure.exit) => {
+                    context.complain(&failure);
+                    context.ask("waiting", pause)?;
+                }
+                Err(failure) if failure.exit == Exit::Interrupted && last.is_some() => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(last.unwrap_or(Exit::Ok))
+    }
+
+    /// Measures once, and prints the report.
+    fn measure(&self, context: &Context) -> Result<Exit, Failure> {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
@@ -166,6 +204,9 @@ impl Verify {
             routed,
             report: &report,
         };
+        if self.watch {
+            context.clear_screen();
+        }
         context.answer(&verified, || {
             let missing = match &verified.missing[..] {
                 [] => String::new(),
