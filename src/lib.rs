@@ -10,7 +10,7 @@
 //! - [`agent`] runs on each node, and [`fleet`] runs on the controller.
 //! - [`wire`] has the requests and replies between the controller and agents. [`pki`] has their TLS and
 //!   certificates.
-//! - [`probe`] measures links.
+//! - [`probe`] measures links. [`doctor`] judges hosts before anything is applied.
 //! - [`lab`] runs nodes in network namespaces of one machine.
 //! - [`cli`] has the commands.
 //!
@@ -23,6 +23,7 @@ extern crate self as netemctl;
 
 pub mod agent;
 pub mod cli;
+pub mod doctor;
 mod files;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]

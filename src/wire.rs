@@ -10,6 +10,7 @@
 
 mod change;
 mod error;
+mod facts;
 mod host;
 mod probe;
 mod status;
@@ -23,6 +24,7 @@ pub use self::{
         GetWanted, Onset, PartitionEnded, Plan, Prepare, Prepared, Rollback, RolledBack,
     },
     error::{ApiError, ErrorCode},
+    facts::{GetFacts, HostFacts},
     host::{GetHost, Host, HostInterface, Routed},
     probe::{Discards, Echoes, Heard, Mute, Probe, Probed},
     status::{
@@ -57,6 +59,7 @@ macro_rules! calls {
 
 calls! {
     GetHost => "/v1/host", Host;
+    GetFacts => "/v1/facts", HostFacts;
     GetStatus => "/v1/status", NodeStatus;
     GetCounters => "/v1/counters", Counted;
     GetStamp => "/v1/stamp", Stamp;

@@ -8,6 +8,7 @@
 mod config;
 mod dry_run;
 mod error;
+mod facts;
 mod node;
 mod server;
 mod ssh;
@@ -20,6 +21,7 @@ pub(crate) use node::journal;
 
 pub use config::{AfterReboot, Config, ConfigError, Exception};
 pub use dry_run::{Sandbox, Trial, TrialError};
+pub use facts::{FactsError, facts_here};
 pub use node::{JournalError, Need, Node};
 pub use server::{CredentialsError, Limits, ServeError, serve};
 pub use ssh::{BridgeError, BridgeOptions, KeeperFolder, bridge, keep};

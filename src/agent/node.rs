@@ -40,6 +40,7 @@ use self::{
 use super::{
     AfterReboot, Config, Now, Via,
     dry_run::{Sandbox, ScratchNamespace, no_namespace},
+    facts::OwnFacts,
     time,
 };
 use crate::{
@@ -423,6 +424,11 @@ impl<K: Kernel> Node<K> {
     /// The machine's interfaces, for inventories.
     pub fn host(&mut self) -> Result<Host, ApiError> {
         host::host(&self.enforcer.config, &mut self.enforcer.kernel)
+    }
+
+    /// The facts about the host that need the node's kernel, for `netemctl doctor`.
+    pub(super) fn own_facts(&mut self, via: Via) -> OwnFacts {
+        self.enforcer.facts(via)
     }
 
     /// The kernel's packet counters.

@@ -53,8 +53,8 @@ use crate::{
     plan::Stamp,
     probe,
     wire::{
-        ApiError, Call, ClockReading, Commit, Committed, Confirm, ErrorCode, GetCounters, GetHost, GetReady, GetStamp,
-        GetStatus, GetWanted, Plan, Prepare, Prepared, Probe, Probed, Rollback,
+        ApiError, Call, ClockReading, Commit, Committed, Confirm, ErrorCode, GetCounters, GetFacts, GetHost, GetReady,
+        GetStamp, GetStatus, GetWanted, HostFacts, Plan, Prepare, Prepared, Probe, Probed, Rollback,
     },
 };
 
@@ -195,6 +195,7 @@ fn prepare<K: Kernel>(node: &mut Node<K>, request: Prepare, via: Via, now: Now) 
 fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
         .route(GetHost::PATH, locked::<K, GetHost>(|node, _, _, _| node.host()))
+        .route(GetFacts::PATH, post(read_facts::<K>))
         .route(GetStatus::PATH, locked::<K, GetStatus>(|node, _, _, now| node.status(now)))
         .route(GetCounters::PATH, locked::<K, GetCounters>(|node, _, _, now| node.counted(now)))
         .route(GetStamp::PATH, locked::<K, GetStamp>(|node, _, _, _| Ok(node.stamp())))
@@ -215,7 +216,8 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
 const MEASUREMENTS: usize = 4;
 
 /// The paths of the calls that a viewer (a client with a read-only certificate) may make.
-const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
+const READS: [&str; 6] =
+    [GetHost::PATH, GetFacts::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
 /// The error for a viewer's call that is not in [`READS`].
 const READ_ONLY: &str = "a viewer's certificate is read-only; use a controller's: --tls-dir DIR";
@@ -343,6 +345,19 @@ fn locked<K: Kernel + 'static, C: Call>(work: Work<K, C>) -> MethodRouter<Shared
         node.requested.notify_one();
         done.map(Json)
     })
+}
+
+/// Reads the facts about the host. Only the interfaces and the dry runs need the node's lock.
+async fn read_facts<K: Kernel + 'static>(
+    State(node): State<Shared<K>>,
+    via: Option<Extension<Via>>,
+    Asked(GetFacts {}): Asked<GetFacts>,
+) -> Result<Json<HostFacts>, ApiError> {
+    let asked = Now::read().wall;
+    let via = via.map(|Extension(via)| via).unwrap_or_default();
+    let own = on_node(&node, move |node, _| Ok(node.own_facts(via))).await?;
+    let facts = tokio::task::spawn_blocking(|| own.complete()).await.map_err(|error| broken(&error))?;
+    Ok(Json(HostFacts { clock: ClockReading { asked, answered: Now::read().wall }, facts }))
 }
 
 async fn on_node<K: Kernel + 'static, T: Send + 'static>(

@@ -6,5 +6,6 @@
 mod bridge;
 mod keeper;
 
+pub(super) use bridge::host_name;
 pub use bridge::{BridgeError, BridgeOptions, bridge};
 pub use keeper::{KeeperFolder, keep};

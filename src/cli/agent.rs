@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use caps::{CapSet, Capability};
+use caps::CapSet;
 use ipnetwork::IpNetwork;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::{
         BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Limits, Node, Now, ServeError,
         bridge, keep, serve,
     },
-    kernel::Rtnl,
+    kernel::{Rtnl, facts::NEEDED_CAPABILITIES},
     plan::IfName,
     topology::NodeName,
 };
@@ -107,13 +107,10 @@ pub(super) struct Agent {
     log: Option<PathBuf>,
 }
 
-/// The capabilities that the agent needs: `CAP_NET_ADMIN` to shape, and `CAP_NET_RAW` to measure and to reject.
-const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
-
 /// The host's own config file.
 ///
 /// Its settings take precedence over the options of a caller.
-const HOST_CONFIG: &str = "/etc/netemctl/agent.toml";
+pub(super) const HOST_CONFIG: &str = "/etc/netemctl/agent.toml";
 
 impl Agent {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
@@ -234,7 +231,7 @@ fn open_kernel() -> Result<Rtnl, Failure> {
 /// `hint` tells the user how to grant the capability. Without this check, the agent would start, and its first request
 /// would fail.
 fn check_capabilities(hint: &str) -> Result<(), Failure> {
-    let missing: Vec<String> = NEEDED
+    let missing: Vec<String> = NEEDED_CAPABILITIES
         .into_iter()
         // If the capabilities cannot be read, a later call fails in the kernel.
         .filter(|capability| !caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(true))

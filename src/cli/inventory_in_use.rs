@@ -102,13 +102,19 @@ impl InventoryInUse {
         Ok(Self { from: origin.clone(), file: read(path)? })
     }
 
-    /// The locations of a topology's nodes, from the file alone. `None`: the file lacks an interface or addresses.
-    pub(super) fn locations_of(&self, topology: &Topology) -> Result<Option<Inventory>, Failure> {
+    /// Fails if the inventory lacks a node of the topology.
+    pub(super) fn check_names(&self, topology: &Topology) -> Result<(), Failure> {
         let nodes = self.file.nodes();
         let missing: Vec<_> = topology.nodes().iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(EditError::UnknownNodes { missing, known: nodes.keys().cloned().collect() }.into());
+        if missing.is_empty() {
+            return Ok(());
         }
+        Err(EditError::UnknownNodes { missing, known: nodes.keys().cloned().collect() }.into())
+    }
+
+    /// The locations of a topology's nodes, from the file alone. `None`: the file lacks an interface or addresses.
+    pub(super) fn locations_of(&self, topology: &Topology) -> Result<Option<Inventory>, Failure> {
+        self.check_names(topology)?;
         let Resolved { inventory, mut mismatches } = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
         mismatches.retain(|_, mismatch| *mismatch != Mismatch::Silent);
         if !mismatches.is_empty() {

@@ -8,6 +8,7 @@ mod check;
 mod clear;
 mod context;
 mod counters;
+mod doctor;
 mod exit;
 mod failure;
 mod heal;
@@ -127,6 +128,7 @@ enum Verb {
     New(new::New),
     Check(check::Check),
     Show(show::Show),
+    Doctor(doctor::Doctor),
     Plan(plan::Plan),
     Apply(apply::Apply),
     Verify(verify::Verify),
@@ -311,6 +313,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::New(verb) => verb.run(context),
         Verb::Check(verb) => verb.run(context),
         Verb::Show(verb) => verb.run(context),
+        Verb::Doctor(verb) => verb.run(context),
         Verb::Plan(verb) => verb.run(context),
         Verb::Apply(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),

@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Answers;
-use crate::{
-    plan::Moment,
-    topology::NodeName,
-    wire::{ClockReading, Prepared},
-};
+use crate::{plan::Moment, topology::NodeName, wire::ClockReading};
 
 /// This machine's clock at the request and at the answer of a call.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +35,13 @@ fn difference(one: Moment, other: Moment) -> i64 {
 
 /// The nanoseconds by which a node's clock is ahead of this machine's clock. Has only nodes whose clock certainly
 /// differs.
-pub(super) fn ahead(answers: &Answers<Prepared>, exchanges: &BTreeMap<NodeName, Exchange>) -> BTreeMap<NodeName, i64> {
-    let ahead = |(node, answer): (&NodeName, &Result<Prepared, _>)| {
-        let (reading, exchange) = (answer.as_ref().ok()?.clock?, exchanges.get(node)?);
+pub(super) fn ahead<T>(
+    answers: &Answers<T>,
+    exchanges: &BTreeMap<NodeName, Exchange>,
+    reading: impl Fn(&T) -> Option<ClockReading>,
+) -> BTreeMap<NodeName, i64> {
+    let ahead = |(node, answer): (&NodeName, &Result<T, _>)| {
+        let (reading, exchange) = (reading(answer.as_ref().ok()?)?, exchanges.get(node)?);
         Some((node.clone(), exchange.clock_ahead(reading))).filter(|(_, ahead)| *ahead != 0)
     };
     answers.iter().filter_map(ahead).collect()

@@ -7,6 +7,7 @@ mod body;
 pub(crate) mod clocks;
 pub(crate) mod decision;
 mod error;
+mod facts;
 mod fan_out;
 mod files;
 mod outcome;

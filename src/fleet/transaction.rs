@@ -202,7 +202,7 @@ impl Fleet {
             drop(timeout(NOTICE, fleet.cancel(&ticket)).await);
             return Err(TransactionError::Interrupted);
         };
-        let clocks = clocks::ahead(&answers, &exchanges);
+        let clocks = clocks::ahead(&answers, &exchanges, |prepared| prepared.clock);
         let next = next(&Stage::Prepare, &heard(&answers, |_| false));
         let (nodes, failures) = split(answers);
         if next != Next::Ask(Stage::Ready) {

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod execute;
+pub mod facts;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host;

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     agent::{
-        Config, Now,
+        Config, Now, Via,
         dry_run::{self, DryRun, Sandbox, Tried},
+        facts::OwnFacts,
     },
     kernel::{Interface, Kernel, KernelError, execute, execute_with},
     plan::{Blocked, Change, Counters, LineRate, Shaping, Tree, Wanted, diff, diff_beside_foreign},
@@ -101,6 +102,11 @@ impl<K: Kernel> Enforcer<K> {
             tried: Tried::default(),
             shaping: None,
         }
+    }
+
+    /// The facts about the host that need the kernel and the sandbox.
+    pub(super) fn facts(&mut self, via: Via) -> OwnFacts {
+        OwnFacts::read(&self.config, &mut self.kernel, &*self.sandbox, via)
     }
 
     /// True if [`sweep`](Self::sweep) has work to do.

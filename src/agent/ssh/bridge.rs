@@ -206,7 +206,7 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
 }
 
 /// The first label of the host name, which is the node's name if the caller gives no name.
-fn host_name() -> Option<NodeName> {
+pub(in crate::agent) fn host_name() -> Option<NodeName> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     name.trim().split('.').next()?.parse().ok()
 }

@@ -1,0 +1,257 @@
+//! `netemctl doctor`: examines the hosts before anything is applied.
+
+use std::{
+    io,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure, NodeFailure,
+    agent::HOST_CONFIG,
+    exit_of,
+    inventory_in_use::{InventoryInUse, InventoryOrigin},
+    render::{
+        count,
+        escape::{BOLD, on_one_line},
+        is_styled,
+        lines_of_nodes,
+    },
+    topology_file,
+};
+use crate::{
+    agent::{FactsError, facts_here},
+    doctor::{Check, Facts, Finding, Level, Needs, compare, judge},
+    fleet::{CallError, split},
+    inventory::Resolved,
+    plan::{IfName, Inventory, Wanted},
+    topology::{NodeName, Topology, hostlist},
+    wire::{GetHost, GetWanted},
+};
+
+/// Examine hosts: kernel, rights, interface, TCP, timers, firewalls
+///
+/// Every agent reads facts about its host, and changes nothing. Each finding has its effect on the experiment and the
+/// command that mends it. Without an inventory and a lab, this host is examined, without an agent.
+///
+/// With a topology, doctor compares the host with its rates, delays and number of nodes. Without --topology, it takes
+/// what is in force.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Exit codes:
+  4  a problem, such as an interface that is down or TCP buffers that are too small
+  6  an agent does not answer
+  7  a kernel cannot shape
+  8  an agent lacks a right")]
+pub(super) struct Doctor {
+    /// Compare with this topology; - for stdin
+    #[arg(long, value_name = "FILE")]
+    topology: Option<PathBuf>,
+
+    /// Examine this interface of this host, without an agent
+    #[arg(long, value_name = "INTERFACE")]
+    interface: Option<IfName>,
+
+    /// Also show what is OK; with --json, also the facts
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Diagnosis<'a> {
+    /// True if all agents answer and no finding is a problem.
+    ok: bool,
+    /// The source of the inventory; absent: this host was examined, without an agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inventory: Option<InventoryOrigin>,
+    /// The topology that the hosts were compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topology: Option<&'a str>,
+    problems: usize,
+    notes: usize,
+    nodes: BTreeMap<NodeName, Examined>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DiagnosisNode"))]
+struct Examined {
+    findings: Vec<Finding>,
+    /// The facts; only with `--all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facts: Option<Facts>,
+    /// The reason why the node was not examined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    error: Option<NodeFailure>,
+}
+
+/// The hosts that were examined.
+#[derive(Default)]
+struct Hosts {
+    facts: BTreeMap<NodeName, Facts>,
+    silent: BTreeMap<NodeName, CallError>,
+    /// The nanoseconds by which a clock is ahead of this machine's.
+    ahead: BTreeMap<NodeName, i64>,
+    /// The locations of the nodes, as far as they are known.
+    inventory: Inventory,
+    /// The document in force on one of the nodes.
+    in_force: Option<Wanted>,
+}
+
+impl Doctor {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let topology = self.topology.as_deref().map(topology_file::read).transpose()?;
+        let inventory_in_use = match self.interface {
+            Some(_) => None,
+            None => context.inventory_if_any(topology.as_ref())?,
+        };
+        if let (Some(inventory_in_use), Some(topology)) = (&inventory_in_use, &topology) {
+            inventory_in_use.check_names(topology)?;
+        }
+        let hosts = match &inventory_in_use {
+            Some(inventory_in_use) => Hosts::of_fleet(context, inventory_in_use)?,
+            None => Hosts::this(self.interface.clone())?,
+        };
+        let wanted = hosts.wanted(topology);
+        let mut findings: BTreeMap<NodeName, Vec<Finding>> = BTreeMap::new();
+        let places = &hosts.inventory.nodes;
+        let interfaces = places.iter().map(|(node, place)| (node.clone(), place.interface.clone())).collect();
+        for (node, facts) in &hosts.facts {
+            let interface = places.get(node).map(|place| &place.interface).or(self.interface.as_ref());
+            let needs = wanted.as_ref().map(|wanted| needs(wanted, node, facts, interface));
+            findings.insert(node.clone(), judge(facts, interface, needs.as_ref()));
+        }
+        for (node, finding) in compare(&hosts.facts, &interfaces, &hosts.ahead) {
+            findings.entry(node).or_default().push(finding);
+        }
+        let exit = exit(&findings, &hosts.silent);
+        let all = findings.values().flatten();
+        let number = |level| all.clone().filter(|finding| finding.level == level).count();
+        let (problems, notes) = (number(Level::Problem), number(Level::Note));
+        let mut facts = hosts.facts;
+        let examined = findings.into_iter().map(|(node, mut findings)| {
+            findings.retain(|finding| self.all || finding.level != Level::Ok);
+            findings.sort();
+            let facts = facts.remove(&node).filter(|_| self.all);
+            (node, Examined { findings, facts, error: None })
+        });
+        let unexamined = hosts.silent.iter().map(|(node, error)| {
+            (node.clone(), Examined { findings: Vec::new(), facts: None, error: Some(error.into()) })
+        });
+        let diagnosis = Diagnosis {
+            ok: exit == Exit::Ok,
+            inventory: inventory_in_use.map(|inventory_in_use| inventory_in_use.from),
+            topology: wanted.as_ref().and_then(|wanted| wanted.topology.as_ref()).map(Topology::name),
+            problems,
+            notes,
+            nodes: examined.chain(unexamined).collect(),
+        };
+        context.answer(&diagnosis, || draw(&diagnosis))?;
+        Ok(exit)
+    }
+}
+
+impl Hosts {
+    /// Asks the agents.
+    fn of_fleet(context: &Context, inventory_in_use: &InventoryInUse) -> Result<Self, Failure> {
+        let fleet = inventory_in_use.agents(context)?;
+        let (facts, ahead, known, in_force) = context.ask("examining the nodes", async |_| {
+            let (facts, ahead) = fleet.facts(context.timeouts()).await;
+            let known = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
+            let in_force = match known.keys().next() {
+                Some(node) => fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok(),
+                None => None,
+            };
+            Ok((facts, ahead, known, in_force))
+        })?;
+        let (facts, silent) = split(facts);
+        let Resolved { inventory, .. } = inventory_in_use.file.resolve(&known, &BTreeMap::new());
+        Ok(Self {
+            facts: facts.into_iter().map(|(node, answer)| (node, answer.facts)).collect(),
+            silent,
+            ahead,
+            inventory,
+            in_force: in_force.map(|document| document.in_force()),
+        })
+    }
+
+    /// Examines this host.
+    fn this(interface: Option<IfName>) -> Result<Self, Failure> {
+        let (node, facts) = facts_here(Path::new(HOST_CONFIG), interface)?;
+        Ok(Self { facts: BTreeMap::from([(node, facts)]), ..Self::default() })
+    }
+
+    /// The document to compare the hosts with: a topology, or what is in force.
+    fn wanted(&self, topology: Option<Topology>) -> Option<Wanted> {
+        let inventory = Arc::new(self.inventory.clone());
+        match topology {
+            Some(_) => Some(Wanted { topology, inventory, ..Wanted::default() }),
+            None => self.in_force.clone().filter(|wanted| !wanted.is_clear()),
+        }
+    }
+}
+
+/// What the document needs of a host. A host that is no node of the topology must satisfy the needs of every node.
+fn needs(wanted: &Wanted, node: &NodeName, facts: &Facts, interface: Option<&IfName>) -> Needs {
+    let examined = facts.interfaces.iter().filter(|(name, _)| interface.is_none_or(|only| only == *name));
+    let networks: Vec<_> =
+        examined.filter_map(|(_, fact)| fact.known()).flat_map(|fact| fact.addresses.clone()).collect();
+    match &wanted.topology {
+        Some(topology) if !topology.contains(node) && !wanted.inventory.nodes.contains_key(node) => {
+            Needs::of(wanted, topology.nodes(), &networks)
+        }
+        _ => Needs::of(wanted, [node], &networks),
+    }
+}
+
+/// The exit code: of the agents that do not answer, and of the problems.
+fn exit(findings: &BTreeMap<NodeName, Vec<Finding>>, silent: &BTreeMap<NodeName, CallError>) -> Exit {
+    let problems = findings.values().flatten().filter(|finding| finding.level == Level::Problem);
+    let of_problem = |finding: &Finding| match finding.check {
+        Check::Shaping => Exit::Unsupported,
+        Check::Capabilities | Check::Namespaces => Exit::Permission,
+        _ => Exit::Differs,
+    };
+    Exit::of_many(silent.values().map(exit_of).chain(problems.map(of_problem))).unwrap_or(Exit::Ok)
+}
+
+/// The findings, each with its nodes, the worst first, and a summary.
+fn draw(diagnosis: &Diagnosis<'_>) -> String {
+    let errors = diagnosis.nodes.iter().filter_map(|(node, examined)| Some((node, examined.error.clone()?)));
+    let mut text = lines_of_nodes(errors);
+    let is_styled = is_styled(&io::stdout());
+    let mut groups: BTreeMap<&Finding, BTreeSet<&NodeName>> = BTreeMap::new();
+    for (node, examined) in &diagnosis.nodes {
+        for finding in &examined.findings {
+            groups.entry(finding).or_default().insert(node);
+        }
+    }
+    for (Finding { level, text: fact, effect, remedy, .. }, nodes) in groups {
+        let (mark, level) = match level {
+            Level::Problem if is_styled => (BOLD.to_string(), "problem"),
+            Level::Problem => (String::new(), "problem"),
+            Level::Note => (String::new(), "note"),
+            Level::Ok => (String::new(), "ok"),
+        };
+        text += &format!("{mark}{level} {}: {}\n", hostlist::fold(nodes), on_one_line(fact));
+        text.extend(effect.iter().map(|effect| format!("  effect: {effect}\n")));
+        text.extend(remedy.iter().map(|remedy| format!("  fix: {}\n", on_one_line(remedy))));
+    }
+    let examined = diagnosis.nodes.values().filter(|examined| examined.error.is_none()).count();
+    let compared = diagnosis.topology.map(|name| format!(", compared with topology {name}")).unwrap_or_default();
+    let (problems, notes) = (count(diagnosis.problems, "problem"), count(diagnosis.notes, "note"));
+    text + &format!("{problems}, {notes} on {}{compared}\n", count(examined, "node"))
+}
+
+impl From<FactsError> for Failure {
+    fn from(error: FactsError) -> Self {
+        match error {
+            FactsError::Config(error) => error.into(),
+            FactsError::Netlink(_) => Self::new(Exit::Failed, error),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Facts of a healthy host, and the finding on each change of a fact.
