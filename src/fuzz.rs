@@ -17,8 +17,8 @@ use crate::{
     plan::LineRate,
     topology::{FileReport, LinkChange, NodeName, Source, Topology, hostlist},
     wire::{
-        Call, Commit, Confirm, GetCounters, GetHost, GetReady, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe,
-        Rollback,
+        Call, Commit, Confirm, GetCounters, GetFacts, GetHost, GetReady, GetStamp, GetStatus, GetWanted, Plan, Prepare,
+        Probe, Rollback,
     },
 };
 
@@ -155,6 +155,7 @@ pub fn request(bytes: &[u8]) {
     let (path, body) = (&bytes[..end], &bytes[end + 1..]);
     let read = [
         read::<GetHost>,
+        read::<GetFacts>,
         read::<GetStatus>,
         read::<GetCounters>,
         read::<GetReady>,

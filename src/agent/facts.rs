@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use super::{
     Config, ConfigError, Via,
-    dry_run::{self, Sandbox, ScratchNamespace},
+    dry_run::{self, ScratchNamespace},
     ssh::host_name,
     time,
 };
@@ -27,8 +27,9 @@ pub(super) struct OwnFacts {
 }
 
 impl OwnFacts {
-    /// Reads the links of a kernel, and makes dry runs in a scratch namespace.
-    pub(super) fn read(config: &Config, kernel: &mut impl Kernel, sandbox: &dyn Sandbox, via: Via) -> Self {
+    /// Reads the links of a kernel. `trials`: the dry runs of shaping and of rejections.
+    pub(super) fn read(config: &Config, kernel: &mut impl Kernel, trials: [Result<(), ApiError>; 2], via: Via) -> Self {
+        let [shaping, rejecting] = trials.map(trial);
         let mut foreign_on = |name: &IfName| {
             let interface = kernel.interface(name)?;
             kernel.observe(&interface).map(|tree| tree.foreign)
@@ -38,8 +39,8 @@ impl OwnFacts {
         Self {
             foreign: foreign.collect(),
             host: kernel.host().map_err(|error| error.to_string()),
-            shaping: trial(dry_run::try_shaping(sandbox)),
-            rejecting: trial(dry_run::try_refusals(sandbox)),
+            shaping,
+            rejecting,
             config: config.clone(),
             via,
         }
@@ -92,9 +93,20 @@ pub fn facts_here(config: &Path, interface: Option<IfName>) -> Result<(NodeName,
     let config = config.unwrap_or_else(|| Config::of(unnamed(), Vec::new()));
     let config = Config { interfaces: interface.map_or(config.interfaces, |only| vec![only]), ..config };
     let mut kernel = Rtnl::open().map_err(FactsError::Netlink)?;
-    let sandbox = ScratchNamespace::find().unwrap_or(ScratchNamespace::InUserNamespace);
-    let facts = OwnFacts::read(&config, &mut kernel, &sandbox, Via::default()).complete();
+    let sandbox = sandbox();
+    let trials = [dry_run::try_shaping(&sandbox), dry_run::try_refusals(&sandbox)];
+    let facts = OwnFacts::read(&config, &mut kernel, trials, Via::default()).complete();
     Ok((config.node, facts))
+}
+
+/// The reason why the kernel cannot shape; `None`: it can, or this process may not try it.
+pub fn lacks_shaping() -> Option<String> {
+    let error = dry_run::try_shaping(&sandbox()).err()?;
+    (error.code == ErrorCode::Unsupported).then(|| error.to_string())
+}
+
+fn sandbox() -> ScratchNamespace {
+    ScratchNamespace::find().unwrap_or(ScratchNamespace::InUserNamespace)
 }
 
 /// The name of a host whose own name is not valid for a node.

@@ -21,7 +21,7 @@ pub(crate) use node::journal;
 
 pub use config::{AfterReboot, Config, ConfigError, Exception};
 pub use dry_run::{Sandbox, Trial, TrialError};
-pub use facts::{FactsError, facts_here};
+pub use facts::{FactsError, facts_here, lacks_shaping};
 pub use node::{JournalError, Need, Node};
 pub use server::{CredentialsError, Limits, ServeError, serve};
 pub use ssh::{BridgeError, BridgeOptions, KeeperFolder, bridge, keep};

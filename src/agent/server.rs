@@ -216,8 +216,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
 const MEASUREMENTS: usize = 4;
 
 /// The paths of the calls that a viewer (a client with a read-only certificate) may make.
-const READS: [&str; 6] =
-    [GetHost::PATH, GetFacts::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
+const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
 /// The error for a viewer's call that is not in [`READS`].
 const READ_ONLY: &str = "a viewer's certificate is read-only; use a controller's: --tls-dir DIR";

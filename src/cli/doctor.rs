@@ -1,8 +1,8 @@
 //! `netemctl doctor`: examines the hosts before anything is applied.
 
 use std::{
-    io,
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,8 +17,7 @@ use super::{
     render::{
         count,
         escape::{BOLD, on_one_line},
-        is_styled,
-        lines_of_nodes,
+        is_styled, lines_of_nodes,
     },
     topology_file,
 };

@@ -155,11 +155,15 @@ impl Context {
 
     /// Like [`Self::warn`], but prints each warning on one line, without the lines of the file.
     pub(super) fn mention(&self, warnings: &FileReport) {
-        if self.is_json() {
-            return;
-        }
         for Problem { message, path, line, .. } in warnings.problems() {
-            talk_marked("warning:", "1;33", &format!("{message} ({path}:{line})"));
+            self.warn_of(&format!("{message} ({path}:{line})"));
+        }
+    }
+
+    /// Prints a warning on stderr. With `--json`, the answer has the warning.
+    pub(super) fn warn_of(&self, warning: &str) {
+        if !self.is_json() {
+            talk_marked("warning:", "1;33", warning);
         }
     }
 }

@@ -42,7 +42,11 @@ const MEDDLERS: [Meddler; 7] = [
         effect: "it replaces qdiscs during its own experiments",
         remedy: "end the experiments of Chaos Mesh",
     },
-    Meddler { name: "chaosd", effect: "it replaces qdiscs during its own experiments", remedy: "systemctl stop chaosd" },
+    Meddler {
+        name: "chaosd",
+        effect: "it replaces qdiscs during its own experiments",
+        remedy: "systemctl stop chaosd",
+    },
     Meddler { name: "pumba", effect: "it replaces qdiscs during its own experiments", remedy: "end pumba" },
 ];
 
@@ -107,7 +111,9 @@ fn firewall(filtering: &Filtering) -> Finding {
 fn meddlers(programs: &BTreeSet<String>) -> Vec<Finding> {
     let running = MEDDLERS.into_iter().filter(|meddler| programs.contains(meddler.name));
     let found: Vec<_> = running
-        .map(|Meddler { name, effect, remedy }| Check::Programs.note(format!("{name} runs")).effect(effect).remedy(remedy))
+        .map(|Meddler { name, effect, remedy }| {
+            Check::Programs.note(format!("{name} runs")).effect(effect).remedy(remedy)
+        })
         .collect();
     if found.is_empty() { vec![Check::Programs.ok("no known program changes qdiscs or sysctls")] } else { found }
 }

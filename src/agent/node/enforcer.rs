@@ -106,7 +106,8 @@ impl<K: Kernel> Enforcer<K> {
 
     /// The facts about the host that need the kernel and the sandbox.
     pub(super) fn facts(&mut self, via: Via) -> OwnFacts {
-        OwnFacts::read(&self.config, &mut self.kernel, &*self.sandbox, via)
+        let trials = [self.try_shaping(), self.try_refusals()];
+        OwnFacts::read(&self.config, &mut self.kernel, trials, via)
     }
 
     /// True if [`sweep`](Self::sweep) has work to do.
@@ -145,13 +146,11 @@ impl<K: Kernel> Enforcer<K> {
         let shaping = shaping.as_deref();
         let change = steps_to(interface, shaping, &tree, Foreign::to_change(in_force, wanted))?;
         // The removal of all shaping adds no object, so the kernel's support for shaping need not be tried.
-        if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
-            dry_run::try_shaping(&*self.sandbox)?;
-            self.can_shape = true;
+        if shaping.is_some() && !change.steps.is_empty() {
+            self.try_shaping()?;
         }
-        if shaping.is_some_and(Shaping::has_refusals) && !self.can_refuse {
-            dry_run::try_refusals(&*self.sandbox)?;
-            self.can_refuse = true;
+        if shaping.is_some_and(Shaping::has_refusals) {
+            self.try_refusals()?;
         }
         let topologies = [in_force, wanted].map(|wanted| wanted.topology.as_ref());
         let dry_run = DryRun {
@@ -165,6 +164,24 @@ impl<K: Kernel> Enforcer<K> {
         dry_run.check(&*self.sandbox, &mut self.tried)?;
         let left = if shaping.is_none() { tree.remaining(&interface.name) } else { Vec::new() };
         Ok((change, left))
+    }
+
+    /// Tries once whether the kernel can shape.
+    fn try_shaping(&mut self) -> Result<(), ApiError> {
+        if !self.can_shape {
+            dry_run::try_shaping(&*self.sandbox)?;
+            self.can_shape = true;
+        }
+        Ok(())
+    }
+
+    /// Tries once whether the kernel can pass rejected packets to the agent.
+    fn try_refusals(&mut self) -> Result<(), ApiError> {
+        if !self.can_refuse {
+            dry_run::try_refusals(&*self.sandbox)?;
+            self.can_refuse = true;
+        }
+        Ok(())
     }
 
     /// The state of an interface, without the preparation of a computed change.

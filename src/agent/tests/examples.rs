@@ -10,10 +10,11 @@ use serde_json::Value;
 use super::{address, confirm, get_ready, n1, now, parted, prepare, rollback, uniform};
 use crate::{
     agent::Via,
+    doctor::tests::healthy,
     plan::Wanted,
     wire::{
-        Call, Commit, Discards, Echoes, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Plan, Probe,
-        Probed, Ticket,
+        Call, ClockReading, Commit, Discards, Echoes, GetCounters, GetFacts, GetHost, GetStamp, GetStatus, GetWanted,
+        Heard, Host, HostFacts, Plan, Probe, Probed, Ticket,
     },
 };
 
@@ -39,6 +40,9 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     exchanges.add(&confirm(ticket), &node.confirm(&confirm(ticket), now()).unwrap());
     // A fixed kernel release, because the real release depends on the machine that runs the test.
     exchanges.add(&GetHost {}, &Host { kernel: "6.1.0-28-amd64".to_owned(), ..node.host().unwrap() });
+    // Fixed facts, because those of the machine that runs the test differ.
+    let clock = ClockReading { asked: now().wall, answered: now().wall };
+    exchanges.add(&GetFacts {}, &HostFacts { clock, facts: healthy() });
     exchanges.add(&GetStamp {}, &node.stamp());
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());
     exchanges.add(&GetCounters {}, &node.counted(now()).unwrap());

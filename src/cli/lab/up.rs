@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    agent::lacks_shaping,
     cli::{Context, Exit, Failure, OrFail, context::allow_many_files, log, render::count, topology_file},
     kernel::as_root_of_user_namespace,
     lab::{Family, LabDirectory, Layout, keep},
@@ -30,6 +31,9 @@ pub(in crate::cli) struct Up<'a> {
     directory: PathBuf,
     #[serde(rename = "took_s")]
     seconds: f64,
+    /// The reason why this kernel cannot shape; absent: it can, or the user may not try it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cannot_shape: Option<String>,
 }
 
 /// The arguments of `lab up`.
@@ -90,7 +94,11 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
         nodes: layout.members.len(),
         directory: directory.path().to_owned(),
         seconds: start.elapsed().as_secs_f64(),
+        cannot_shape: lacks_shaping(),
     };
+    if let Some(why) = &up.cannot_shape {
+        context.warn_of(&format!("{why}; see netemctl doctor"));
+    }
     context.answer(&up, || {
         let nodes = count(up.nodes, "node");
         format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)

@@ -135,7 +135,9 @@ pub fn programs() -> Fact<BTreeSet<String>> {
     let names = || {
         let own = network_number(std::process::id().cast_signed(), gettid().as_raw())?;
         let processes = Process::in_networks(|network| network == own)?;
-        Ok::<_, io::Error>(processes.iter().map(Process::name).filter(|name| is_meddler(name)).map(str::to_owned).collect())
+        Ok::<_, io::Error>(
+            processes.iter().map(Process::name).filter(|name| is_meddler(name)).map(str::to_owned).collect(),
+        )
     };
     names().into()
 }
