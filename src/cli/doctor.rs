@@ -50,7 +50,9 @@ pub(super) struct Doctor {
     #[arg(long, value_name = "FILE")]
     topology: Option<PathBuf>,
 
-    /// Examine this interface of this host, without an agent
+    /// Examine this host and this interface
+    ///
+    /// Uses no agent.
     #[arg(long, value_name = "INTERFACE")]
     interface: Option<IfName>,
 
@@ -160,7 +162,8 @@ impl Hosts {
         let fleet = inventory_in_use.agents(context)?;
         let (facts, ahead, known, in_force) = context.ask("examining the nodes", async |_| {
             let (facts, ahead) = fleet.facts(context.timeouts()).await;
-            let known = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
+            let answering = fleet.of(|node| facts.get(node).is_some_and(Result::is_ok));
+            let known = split(answering.call(context.timeouts(), |_| GetHost {}).await).0;
             let in_force = match known.keys().next() {
                 Some(node) => fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok(),
                 None => None,

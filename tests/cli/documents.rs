@@ -71,6 +71,8 @@ fn every_command_prints_one_document_as_the_schema_has_it_whether_it_succeeds_or
         ("lab up", &[topology], 9),
         ("lab status", &[], 0),
         ("status", &[], 0),
+        ("doctor", &["--all", "--topology", topology], changed),
+        ("doctor", &["--topology", "bad.toml"], 3),
         ("plan", &[topology], changed),
         ("plan", &["--offline", topology], 0),
         ("plan", &["hierarchical-9.toml"], 2),

@@ -31,10 +31,11 @@ enum Calls {
 use Calls::{Fleet, Lab as OfTheLab, Nobody};
 
 /// All commands. A test fails if a command is missing.
-const TABLE: [(&str, Calls); 25] = [
+const TABLE: [(&str, Calls); 26] = [
     ("new", Nobody),
     ("check", Nobody),
     ("show", Nobody),
+    ("doctor", Fleet(&["--topology", "uniform-3-rtt100.toml"])),
     ("plan", Fleet(&["uniform-3-rtt100.toml"])),
     ("apply", Fleet(&["uniform-3-rtt100.toml"])),
     ("verify", Fleet(&[])),

@@ -100,11 +100,17 @@ impl Sandbox {
             let text = blank(text, "\"digest\": \"", "\"", "[DIGEST]");
             let text =
                 blank(text, "; all switched within ", " ms", "[TIME]").replace("; all switched within [TIME] ms", "");
-            text.replace(concat!("netemctl ", env!("CARGO_PKG_VERSION")), "netemctl [VERSION]")
+            let text = text.replace(concat!("netemctl ", env!("CARGO_PKG_VERSION")), "netemctl [VERSION]");
+            // These lines depend on the machine. A command that takes over a second prints progress lines, which end in
+            // "…". `lab up` warns of a kernel that cannot shape.
+            let is_of_machine = |line: &&str| {
+                line.ends_with(" …\n")
+                    || line.starts_with("warning: this kernel cannot shape: ")
+                    || line.starts_with("  \"cannot_shape\": ")
+            };
+            text.split_inclusive('\n').filter(|line| !is_of_machine(line)).collect()
         };
-        // A command that takes over a second prints progress lines, which end in "…". They depend on the machine.
-        let stderr = text(output.stderr).split_inclusive('\n').filter(|line| !line.ends_with(" …\n")).collect();
-        Answer { stdout: text(output.stdout), stderr, status: output.status }
+        Answer { stdout: text(output.stdout), stderr: text(output.stderr), status: output.status }
     }
 
     /// The number of wake-ups of the lab's keeper and agents within a time: their threads' voluntary context switches.

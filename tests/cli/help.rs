@@ -82,8 +82,21 @@ fn the_short_help_is_the_summary_of_the_long_one() {
 #[test]
 fn the_short_help_has_one_line_an_option_on_a_terminal_of_80_columns() {
     let sandbox = Sandbox::new();
-    let verbs =
-        ["new", "check", "show", "plan", "apply", "verify", "status", "set", "unset", "partition", "heal", "agent"];
+    let verbs = [
+        "new",
+        "check",
+        "show",
+        "doctor",
+        "plan",
+        "apply",
+        "verify",
+        "status",
+        "set",
+        "unset",
+        "partition",
+        "heal",
+        "agent",
+    ];
     let help: String = verbs.iter().map(|verb| help_by(&sandbox, &format!(" {verb}"), "-h", "80")).collect();
     // A continuation line is indented as far as the descriptions.
     let second: Vec<&str> = help.lines().filter(|line| line.starts_with("            ")).collect();

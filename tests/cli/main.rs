@@ -7,6 +7,7 @@
 
 mod benchmarks;
 mod change;
+mod doctor;
 mod documents;
 mod examples;
 mod files;

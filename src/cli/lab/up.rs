@@ -29,11 +29,11 @@ pub(in crate::cli) struct Up<'a> {
     topology: &'a str,
     nodes: usize,
     directory: PathBuf,
-    #[serde(rename = "took_s")]
-    seconds: f64,
     /// The reason why this kernel cannot shape; absent: it can, or the user may not try it.
     #[serde(skip_serializing_if = "Option::is_none")]
     cannot_shape: Option<String>,
+    #[serde(rename = "took_s")]
+    seconds: f64,
 }
 
 /// The arguments of `lab up`.
