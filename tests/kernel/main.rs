@@ -12,6 +12,7 @@ mod clocks;
 mod counters;
 mod deaths;
 mod docs;
+mod doctor;
 mod drift;
 mod encapsulation;
 mod firewalls;
