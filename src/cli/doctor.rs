@@ -72,7 +72,9 @@ pub(super) struct Diagnosis<'a> {
     /// The topology that the hosts were compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     topology: Option<&'a str>,
+    /// The number of problems. A problem of many nodes counts once.
     problems: usize,
+    /// The number of notes. A note of many nodes counts once.
     notes: usize,
     nodes: BTreeMap<NodeName, Examined>,
 }
@@ -130,8 +132,9 @@ impl Doctor {
             findings.entry(node).or_default().push(finding);
         }
         let exit = exit(&findings, &hosts.silent);
-        let all = findings.values().flatten();
-        let number = |level| all.clone().filter(|finding| finding.level == level).count();
+        // A finding of many nodes counts once, as it is shown once.
+        let distinct: BTreeSet<&Finding> = findings.values().flatten().collect();
+        let number = |level| distinct.iter().filter(|finding| finding.level == level).count();
         let (problems, notes) = (number(Level::Problem), number(Level::Note));
         let mut facts = hosts.facts;
         let examined = findings.into_iter().map(|(node, mut findings)| {

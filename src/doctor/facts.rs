@@ -209,8 +209,10 @@ pub struct TimeFacts {
     pub cpus: Fact<usize>,
     /// The share of CPU time since boot that the hypervisor gave to other guests, in percent.
     pub steal_percent: Fact<f64>,
-    /// The share of the last 10 s in which at least one task waited for a CPU, in percent.
+    /// The share of the last 10 s in which at least one task waited for a CPU, in percent. Not all kernels count it.
     pub busy_percent: Fact<f64>,
+    /// The average number of tasks that ran or waited for a CPU in the last minute.
+    pub load: Fact<f64>,
     /// The time that a CPU needs to leave its deepest enabled idle state, in microseconds.
     pub idle_exit_us: Fact<u64>,
 }

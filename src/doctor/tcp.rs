@@ -72,7 +72,7 @@ fn buffer(
             Some(demand) => check
                 .note(text(demand))
                 .effect(format!(
-                    "one connection does not fill the interface ({}); links without a rate have no other limit",
+                    "one connection does not fill the interface ({}), the only limit of a link without a rate",
                     rate(line)
                 ))
                 .remedy(remedy(demand)),

@@ -60,6 +60,7 @@ pub(crate) fn healthy() -> Facts {
             cpus: Fact::Known(8),
             steal_percent: Fact::Known(0.0),
             busy_percent: Fact::Known(0.5),
+            load: Fact::Known(0.2),
             idle_exit_us: Fact::Known(2),
         },
         filtering: Filtering {
@@ -257,6 +258,22 @@ const CASES: &[Case] = &[
         "a busy machine",
         |facts| facts.time.busy_percent = Fact::Known(87.3),
         "Note: tasks waited for a CPU for more than 20 % of the last 10 s",
+    ),
+    (
+        "a busy machine without pressure figures",
+        |facts| {
+            facts.time.busy_percent = Fact::NotKnown("no such file".to_owned());
+            facts.time.load = Fact::Known(8.5);
+        },
+        "Note: more tasks than CPUs were ready to run in the last minute",
+    ),
+    (
+        "a machine whose load cannot be read",
+        |facts| {
+            facts.time.busy_percent = Fact::NotKnown("no such file".to_owned());
+            facts.time.load = Fact::NotKnown("permission denied".to_owned());
+        },
+        "Note: not known: the load of the CPUs (permission denied)",
     ),
     (
         "stolen CPU time",

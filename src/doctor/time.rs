@@ -1,6 +1,6 @@
 //! Judges timers, the load of the CPUs, and their idle states.
 
-use super::{Check, Finding, Needs, TimeFacts};
+use super::{Check, Fact, Finding, Needs, TimeFacts};
 
 /// The resolution of high-resolution timers: `hrtimer_get_res` reports 1 ns. Without them, it reports a tick.
 const FINE_NS: u64 = 1_000;
@@ -27,7 +27,7 @@ pub(super) fn judge(time: &TimeFacts, needs: Option<&Needs>) -> Vec<Finding> {
 fn timers(time: &TimeFacts) -> Finding {
     let tick = time.tick_ns as f64 / 1e6;
     if time.timer_ns <= FINE_NS {
-        return Check::Timers.ok(format!("high-resolution timers are on (a tick is {tick} ms)"));
+        return Check::Timers.ok(format!("high-resolution timers are on (HZ is {:.0})", 1e3 / tick));
     }
     Check::Timers
         .problem(format!("high-resolution timers are off: timers have a resolution of {tick} ms"))
@@ -47,16 +47,26 @@ fn clock_source(time: &TimeFacts) -> Finding {
     })
 }
 
+/// Judges the load by the time that tasks waited. A kernel without this figure (`CONFIG_PSI`) has only the load average.
 fn load(time: &TimeFacts) -> Finding {
-    Check::Cpu.of("the load of the CPUs", &time.busy_percent, |busy| {
-        if *busy < BUSY {
-            return Check::Cpu.ok("the CPUs are not busy");
-        }
+    let busy = |text: String| {
         Check::Cpu
-            .note(format!("tasks waited for a CPU for more than {BUSY} % of the last 10 s"))
+            .note(text)
             .effect("applications and measurements are late, beyond the delays of the topology")
             .remedy("stop other work; see it: top")
-    })
+    };
+    match (&time.busy_percent, &time.load, &time.cpus) {
+        (Fact::Known(share), ..) if *share >= BUSY => {
+            busy(format!("tasks waited for a CPU for more than {BUSY} % of the last 10 s"))
+        }
+        (Fact::NotKnown(_), Fact::Known(load), Fact::Known(cpus)) if *load > *cpus as f64 => {
+            busy("more tasks than CPUs were ready to run in the last minute".to_owned())
+        }
+        (Fact::NotKnown(_), Fact::NotKnown(why), _) | (Fact::NotKnown(_), _, Fact::NotKnown(why)) => {
+            Check::Cpu.not_known("the load of the CPUs", why)
+        }
+        _ => Check::Cpu.ok("the CPUs are not busy"),
+    }
 }
 
 fn steal(time: &TimeFacts) -> Finding {
@@ -77,7 +87,7 @@ fn idle(time: &TimeFacts, needs: Option<&Needs>) -> Finding {
     Check::Idle.of("the idle states of the CPUs", &time.idle_exit_us, |exit| {
         let is_large = |delay: u64| exit.saturating_mul(1_000).saturating_mul(FRACTION) > delay;
         if *exit < SLOW_EXIT_US || shortest.is_some_and(|delay| !is_large(delay)) {
-            return Check::Idle.ok(format!("a CPU wakes up in {exit} µs at most"));
+            return Check::Idle.ok("the CPUs wake up fast enough");
         }
         Check::Idle
             .note(format!("a CPU needs up to {exit} µs to wake up"))

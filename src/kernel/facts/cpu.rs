@@ -33,6 +33,7 @@ pub fn time_facts() -> TimeFacts {
             .and_then(|stat| steal_percent(stat).ok_or_else(|| malformed("/proc/stat").to_string()))
             .into(),
         busy_percent: busy_percent().into(),
+        load: load().into(),
         idle_exit_us: idle_exit_us().into(),
     }
 }
@@ -57,6 +58,12 @@ fn busy_percent() -> io::Result<f64> {
     let text = read(FILE)?;
     let average = text.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok());
     average.ok_or_else(|| malformed(FILE))
+}
+
+/// The first number of /proc/loadavg (proc_loadavg(5)).
+fn load() -> io::Result<f64> {
+    const FILE: &str = "/proc/loadavg";
+    read(FILE)?.split_whitespace().next().and_then(|load| load.parse().ok()).ok_or_else(|| malformed(FILE))
 }
 
 /// The exit latency of the deepest enabled idle state (Documentation/admin-guide/pm/cpuidle.rst). Without cpuidle, a
