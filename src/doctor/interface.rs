@@ -52,9 +52,13 @@ fn of_one(facts: &Facts, name: &IfName, fact: &Fact<InterfaceFacts>, needs: Opti
             ];
         }
     };
-    let mut findings = vec![state(name, interface), speed(name, interface, needs), foreign(name, interface)];
+    let mut findings = vec![
+        state(name, interface),
+        speed(name, interface, needs),
+        foreign(name, interface),
+        offloads(name, interface, needs),
+    ];
     findings.extend(shared(facts, name, interface));
-    findings.extend(offloads(name, interface, needs));
     findings
 }
 
@@ -187,17 +191,17 @@ fn speed(name: &IfName, interface: &InterfaceFacts, needs: Option<&Needs>) -> Fi
 ///
 /// netem draws one lot for each packet that it gets (`netem_enqueue`), and TCP gives it packets of up to 64 kB. Only for
 /// corruption, netem splits them first.
-fn offloads(name: &IfName, interface: &InterfaceFacts, needs: Option<&Needs>) -> Option<Finding> {
+fn offloads(name: &IfName, interface: &InterfaceFacts, needs: Option<&Needs>) -> Finding {
     let is_random = needs.is_some_and(|needs| needs.is_random);
-    Some(Check::Offloads.of(&format!("the offloads of interface {name}"), &interface.features, |features| {
-        let active: Vec<&str> = SEGMENTATION.into_iter().filter(|feature| features.contains(*feature)).collect();
-        match active.is_empty() {
-            false if is_random => Check::Offloads
+    Check::Offloads.of(&format!("the offloads of interface {name}"), &interface.features, |features| {
+        let is_on = SEGMENTATION.into_iter().any(|feature| features.contains(feature));
+        match (is_on, is_random) {
+            (true, true) => Check::Offloads
                 .note(format!("segmentation is on at interface {name}, and links lose or reorder packets"))
                 .effect("netem loses or reorders up to 64 kB of TCP data at once, so losses come in bursts")
                 .remedy(format!("ethtool -K {name} gso off tso off")),
-            false => Check::Offloads.ok(format!("segmentation is on at interface {name}; no link is random")),
-            true => Check::Offloads.ok(format!("segmentation is off at interface {name}")),
+            (true, false) => Check::Offloads.ok(format!("segmentation is on at interface {name}; no link is random")),
+            (false, _) => Check::Offloads.ok(format!("segmentation is off at interface {name}")),
         }
-    }))
+    })
 }

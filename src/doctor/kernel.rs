@@ -9,9 +9,9 @@ pub const MODULES: [&str; 7] =
 /// The modules for delays and cuts.
 const FOR_SHAPING: usize = 5;
 
-/// The packages that have sch_netem, by `ID` or `ID_LIKE` of os-release(5).
+/// The packages that have `sch_netem`, by `ID` or `ID_LIKE` of os-release(5).
 ///
-/// Ubuntu, Fedora and RHEL have sch_netem outside the package of the kernel, so images often lack it. Debian's kernels,
+/// Ubuntu, Fedora and RHEL have `sch_netem` outside the package of the kernel, so images often lack it. Debian's kernels,
 /// also those for clouds, have all modules in their own package.
 const PACKAGES: [(&str, &str); 7] = [
     ("ubuntu", "apt install linux-modules-extra-$(uname -r)"),

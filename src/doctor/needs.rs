@@ -56,17 +56,17 @@ impl Needs {
         for node in nodes {
             let mut neighbours = [0; 2];
             for (peer, place) in peers.iter().filter(|(peer, _)| *peer != node) {
+                let near = |address: &&IpAddr| networks.iter().any(|network| network.contains(**address));
                 match place {
                     Some(place) => {
-                        place.addresses.iter().filter(|address| is_near(address, networks)).for_each(|address| {
+                        for address in place.addresses.iter().filter(near) {
                             neighbours[usize::from(address.is_ipv6())] += 1;
-                        })
+                        }
                     }
-                    // The addresses are not known. One address on each network is usual.
+                    // The addresses are not known. One address of each family is usual.
                     None => {
-                        [IpNetwork::is_ipv4, IpNetwork::is_ipv6].iter().zip(&mut neighbours).for_each(|(is, count)| {
-                            *count += usize::from(networks.iter().any(is));
-                        })
+                        neighbours[0] += usize::from(networks.iter().any(IpNetwork::is_ipv4));
+                        neighbours[1] += usize::from(networks.iter().any(IpNetwork::is_ipv6));
                     }
                 }
                 needs.add(&wanted.link(node, peer), &wanted.link(peer, node));
@@ -98,8 +98,4 @@ impl Needs {
 
 fn larger(one: Option<Demand>, other: Option<Demand>) -> Option<Demand> {
     one.into_iter().chain(other).max_by_key(|demand| demand.product())
-}
-
-fn is_near(address: &IpAddr, networks: &[IpNetwork]) -> bool {
-    networks.iter().any(|network| network.contains(*address))
 }

@@ -38,7 +38,7 @@ pub fn time_facts() -> TimeFacts {
     }
 }
 
-/// The number of CPUs in /proc/stat (proc_stat(5)).
+/// The number of CPUs in /proc/stat (`proc_stat(5)`).
 fn cpus(stat: &str) -> usize {
     stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count()
 }
@@ -60,7 +60,7 @@ fn busy_percent() -> io::Result<f64> {
     average.ok_or_else(|| malformed(FILE))
 }
 
-/// The first number of /proc/loadavg (proc_loadavg(5)).
+/// The first number of /proc/loadavg (`proc_loadavg(5)`).
 fn load() -> io::Result<f64> {
     const FILE: &str = "/proc/loadavg";
     read(FILE)?.split_whitespace().next().and_then(|load| load.parse().ok()).ok_or_else(|| malformed(FILE))
