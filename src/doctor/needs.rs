@@ -57,17 +57,14 @@ impl Needs {
             let mut neighbours = [0; 2];
             for (peer, place) in peers.iter().filter(|(peer, _)| *peer != node) {
                 let near = |address: &&IpAddr| networks.iter().any(|network| network.contains(**address));
-                match place {
-                    Some(place) => {
-                        for address in place.addresses.iter().filter(near) {
-                            neighbours[usize::from(address.is_ipv6())] += 1;
-                        }
+                if let Some(place) = place {
+                    for address in place.addresses.iter().filter(near) {
+                        neighbours[usize::from(address.is_ipv6())] += 1;
                     }
+                } else {
                     // The addresses are not known. One address of each family is usual.
-                    None => {
-                        neighbours[0] += usize::from(networks.iter().any(IpNetwork::is_ipv4));
-                        neighbours[1] += usize::from(networks.iter().any(IpNetwork::is_ipv6));
-                    }
+                    neighbours[0] += usize::from(networks.iter().any(IpNetwork::is_ipv4));
+                    neighbours[1] += usize::from(networks.iter().any(IpNetwork::is_ipv6));
                 }
                 needs.add(&wanted.link(node, peer), &wanted.link(peer, node));
             }

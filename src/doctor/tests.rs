@@ -440,7 +440,9 @@ fn nodes_that_differ_from_most_nodes_are_found() {
     );
     // Without a program that synchronises clocks, only several machines have several clocks.
     let mut nodes: BTreeMap<NodeName, Facts> = (1..=2).map(|number| (name(number), healthy())).collect();
-    nodes.values_mut().for_each(|facts| facts.synchronisers = Fact::Known(BTreeSet::new()));
+    for facts in nodes.values_mut() {
+        facts.synchronisers = Fact::Known(BTreeSet::new());
+    }
     assert_eq!(told(&nodes, &BTreeMap::new()), [""; 0]);
     nodes.get_mut(&name(2)).unwrap().boot = "another".to_owned();
     assert_eq!(told(&nodes, &BTreeMap::new()).len(), 2);

@@ -30,7 +30,7 @@ use crate::doctor::{Fact, NeighbourTable, Rights, TcpFacts, is_meddler};
 /// The capabilities that an agent needs: `CAP_NET_ADMIN` to shape, and `CAP_NET_RAW` to measure and to reject.
 pub const NEEDED_CAPABILITIES: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
 
-/// The sysctls that limit user namespaces: of every kernel, of Debian's kernels, and of AppArmor.
+/// The sysctls that limit user namespaces: of every kernel, of Debian's kernels, and of `AppArmor`.
 const USER_NAMESPACES: [&str; 3] =
     ["user.max_user_namespaces", "kernel.unprivileged_userns_clone", "kernel.apparmor_restrict_unprivileged_userns"];
 
