@@ -17,6 +17,9 @@ const DEFAULT_BACKLOG: u64 = 1_000;
 /// begins at this value (`TCP_DEFAULT_SCALING_RATIO`) and follows the packets.
 const WINDOW_SHARE: u64 = 2;
 
+/// The largest buffer that a remedy names: sysctls of TCP are 32-bit integers, and a window has 1 GiB at most (RFC 7323).
+const LARGEST_BUFFER: u64 = 2_047 << 20;
+
 pub(super) fn judge(facts: &Facts, interface: Option<&IfName>, needs: Option<&Needs>) -> Vec<Finding> {
     let tcp = &facts.tcp;
     let speed = facts.interfaces.iter().filter(|(name, _)| interface.is_none_or(|only| only == *name));
@@ -52,7 +55,7 @@ fn buffer(
             |rtt: u64| u64::try_from(u128::from(window) * 8_000_000_000 / u128::from(rtt.max(1))).unwrap_or(u64::MAX);
         let remedy = |demand: Demand| {
             // The next multiple of 1 MiB, so that nodes with similar links have the same command.
-            let bytes = demand.product().saturating_mul(share).max(1).next_multiple_of(1 << 20);
+            let bytes = demand.product().saturating_mul(share).clamp(1, LARGEST_BUFFER).next_multiple_of(1 << 20);
             format!("sysctl -w net.ipv4.{name}='{least} {usual} {}'", bytes.max(*most))
         };
         let text = |demand: Demand| {
