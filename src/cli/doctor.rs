@@ -101,6 +101,8 @@ struct Hosts {
     ahead: BTreeMap<NodeName, i64>,
     /// The locations of the nodes, as far as they are known.
     inventory: Inventory,
+    /// The nodes that do not match the inventory.
+    mismatches: BTreeMap<NodeName, NodeFailure>,
     /// The document in force on one of the nodes.
     in_force: Option<Wanted>,
 }
@@ -127,6 +129,9 @@ impl Doctor {
             let interface = places.get(node).map(|place| &place.interface).or(self.interface.as_ref());
             let needs = wanted.as_ref().map(|wanted| needs(wanted, node, facts, interface));
             findings.insert(node.clone(), judge(facts, interface, needs.as_ref()));
+        }
+        for (node, NodeFailure { text, .. }) in hosts.mismatches {
+            findings.entry(node).or_default().push(mismatch(text));
         }
         for (node, finding) in compare(&hosts.facts, &interfaces, &hosts.ahead) {
             findings.entry(node).or_default().push(finding);
@@ -174,8 +179,13 @@ impl Hosts {
             Ok((facts, ahead, known, in_force))
         })?;
         let (facts, silent) = split(facts);
-        let Resolved { inventory, .. } = inventory_in_use.file.resolve(&known, &BTreeMap::new());
+        let Resolved { inventory, mut mismatches } = inventory_in_use.file.resolve(&known, &BTreeMap::new());
+        mismatches.retain(|node, _| facts.contains_key(node));
+        let failure =
+            |(node, mismatch)| (NodeName::clone(node), inventory_in_use.node_failure(node, mismatch, &silent));
+        let mismatches = mismatches.iter().map(failure).collect();
         Ok(Self {
+            mismatches,
             facts: facts.into_iter().map(|(node, answer)| (node, answer.facts)).collect(),
             silent,
             ahead,
@@ -210,6 +220,17 @@ fn needs(wanted: &Wanted, node: &NodeName, facts: &Facts, interface: Option<&IfN
             Needs::of(wanted, topology.nodes(), &networks)
         }
         _ => Needs::of(wanted, [node], &networks),
+    }
+}
+
+/// The finding on a node that does not match the inventory.
+fn mismatch(text: String) -> Finding {
+    Finding {
+        level: Level::Problem,
+        check: Check::Interface,
+        text,
+        effect: Some("every change that needs this node is refused".to_owned()),
+        remedy: Some("correct the inventory; check it: netemctl inventory check".to_owned()),
     }
 }
 

@@ -59,6 +59,14 @@ fn of_one(facts: &Facts, name: &IfName, fact: &Fact<InterfaceFacts>, needs: Opti
         offloads(name, interface, needs),
     ];
     findings.extend(shared(facts, name, interface));
+    if interface.has_xdp {
+        findings.push(
+            Check::Qdiscs
+                .note(format!("interface {name} has an XDP program"))
+                .effect("packets that it takes or redirects do not pass netemctl's ingress filters, so cuts can leak")
+                .remedy(format!("ip link set dev {name} xdp off")),
+        );
+    }
     findings
 }
 
@@ -140,14 +148,6 @@ fn shared(facts: &Facts, name: &IfName, interface: &InterfaceFacts) -> Vec<Findi
                 .remedy(
                     "sysctl -w net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0, unless the experiment needs it",
                 ),
-        );
-    }
-    if interface.has_xdp {
-        findings.push(
-            Check::Qdiscs
-                .note(format!("interface {name} has an XDP program"))
-                .effect("packets that it takes or redirects do not pass netemctl's ingress filters, so cuts can leak")
-                .remedy(format!("ip link set dev {name} xdp off")),
         );
     }
     if findings.is_empty() {

@@ -58,6 +58,17 @@ fn an_interface_that_is_down_is_a_problem_of_its_node_and_a_dead_agent_is_an_err
 }
 
 #[test]
+fn a_node_that_does_not_match_the_inventory_is_a_problem() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let socket = lab.sandbox.lab_directory().join("nodes/{node}/agent.sock").display().to_string();
+    let defaults = format!("[defaults]\ntransport = 'unix'\nsocket = '{socket}'\n");
+    lab.sandbox.write("wrong.toml", defaults + "interface = 'nosuch0'\n[nodes]\n'n[1-3]' = {}\n");
+    let told = lab.run(["--inventory", "wrong.toml", "doctor"]);
+    assert!([4, 7].contains(&told.code()), "{told}");
+    assert!(told.stdout.contains("problem n1: the host has no interface nosuch0; found: "), "{told}");
+}
+
+#[test]
 fn without_an_inventory_and_a_lab_this_host_is_examined() {
     let sandbox = Sandbox::new();
     let file = sandbox.topology("hierarchical-9");
