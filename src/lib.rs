@@ -10,7 +10,8 @@
 //! - [`agent`] runs on each node, and [`fleet`] runs on the controller.
 //! - [`wire`] has the requests and replies between the controller and agents. [`pki`] has their TLS and
 //!   certificates.
-//! - [`probe`] measures links. [`doctor`] judges hosts before anything is applied.
+//! - [`probe`] measures links, and [`report`] writes the results as files. [`doctor`] judges hosts before anything is
+//!   applied.
 //! - [`lab`] runs nodes in network namespaces of one machine.
 //! - [`cli`] has the commands.
 //!
@@ -34,6 +35,7 @@ pub mod lab;
 pub mod pki;
 pub mod plan;
 pub mod probe;
+pub mod report;
 pub mod topology;
 pub mod wire;
 

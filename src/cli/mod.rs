@@ -26,6 +26,7 @@ mod pki;
 mod plan;
 mod progress;
 mod render;
+mod report;
 mod routed;
 mod running;
 mod scope;

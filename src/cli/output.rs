@@ -74,10 +74,8 @@ impl Context {
     }
 
     fn print(&self, columns: Option<usize>, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
-        let failed = |error| Failure::new(Exit::Failed, error);
         let text = match self.json {
-            Some(JsonForm::Pretty) => escape::document(&serde_json::to_string_pretty(data).map_err(failed)?),
-            Some(JsonForm::Lines) => escape::document(&serde_json::to_string(data).map_err(failed)?),
+            Some(form) => document(data, form)?,
             None => escape::drawing(&drawn(), is_styled(&io::stdout()), columns),
         };
         let mut stdout = io::stdout().lock();
@@ -166,6 +164,15 @@ impl Context {
             talk_marked("warning:", "1;33", warning);
         }
     }
+}
+
+/// The JSON document of a command's answer.
+pub(super) fn document(data: &impl Serialize, form: JsonForm) -> Result<String, Failure> {
+    let text = match form {
+        JsonForm::Pretty => serde_json::to_string_pretty(data),
+        JsonForm::Lines => serde_json::to_string(data),
+    };
+    Ok(escape::document(&text.map_err(|error| Failure::new(Exit::Failed, error))?))
 }
 
 /// Prints a text on stderr that may have netemctl's own colours.

@@ -2,7 +2,10 @@
 
 mod selection;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::time::sleep;
@@ -12,8 +15,10 @@ use super::{
     Context, Exit, Failure,
     apply::{in_force_of, outside},
     counters::Overflow,
+    output::{self, JsonForm},
     progress::Progress,
     render::{Axis, count, escape::RED, matrix, millis, range, table},
+    report::{ReportFile, Texts, document},
     routed,
     timing::time_limit,
     unjudged::{too_busy, unjudged},
@@ -68,6 +73,13 @@ pub(super) struct Verify {
     /// 50 ms or more. Links with jitter or a low rate may need more, and a machine sends at most 1,000 requests a second.
     #[arg(long, value_name = "TIME", value_parser = time_limit)]
     interval: Option<Duration>,
+
+    /// Write a report (.html, .svg, .md, .csv, .json)
+    ///
+    /// HTML has heat maps and tables, SVG the heat maps, CSV a line for each pair and address, JSON the document of
+    /// --json. Several reports: repeat the option.
+    #[arg(long, value_name = "FILE", value_parser = ReportFile::parse)]
+    report: Vec<ReportFile>,
 
     /// Leave out nodes that do not answer or are outdated
     #[arg(long)]
@@ -125,6 +137,7 @@ pub(super) struct Verified<'a> {
 
 impl Verify {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        self.report.iter().try_for_each(ReportFile::check)?;
         if !self.watch {
             return self.measure(context);
         }
@@ -154,7 +167,7 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, whole, fleet, selection, report, overflowed, routed) =
+        let (wanted, whole, fleet, selection, report, overflowed, routed, kernels) =
             context.ask("reading the nodes", async |progress| {
                 let (document, fleet) = if self.allow_missing {
                     fleet.document_with_holders().await?
@@ -180,6 +193,10 @@ impl Verify {
                 let report = fleet.verify(&wanted, &survey, tell).await?;
                 let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
                 let hosts = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
+                let mut kernels: BTreeMap<String, BTreeSet<NodeName>> = BTreeMap::new();
+                for (node, host) in &hosts {
+                    kernels.entry(host.kernel.clone()).or_default().insert(node.clone());
+                }
                 let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
                 let overflowed = Overflow::between(&wanted.inventory, &before, &after);
                 let routed = hosts.into_iter().filter_map(routed).collect();
@@ -187,7 +204,7 @@ impl Verify {
                     return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement")
                         .hint(why_it_changed(&wanted)));
                 }
-                Ok((wanted, whole, fleet, selection, report, overflowed, routed))
+                Ok((wanted, whole, fleet, selection, report, overflowed, routed, kernels))
             })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {
@@ -207,19 +224,31 @@ impl Verify {
         if self.watch {
             context.clear_screen();
         }
+        let overflowed = verified.overflowed.iter().take(MAX_LISTED).map(Overflow::warning);
+        let warnings: Vec<String> = overflowed.chain(routed::warning(&verified.routed)).collect();
+        let missing = match &verified.missing[..] {
+            [] => String::new(),
+            missing => {
+                format!("\nnot measured (no answer, or left out of the last change): {}\n", hostlist::fold(missing))
+            }
+        };
         context.answer(&verified, || {
-            let missing = match &verified.missing[..] {
-                [] => String::new(),
-                missing => {
-                    format!("\nnot measured (no answer, or left out of the last change): {}\n", hostlist::fold(missing))
-                }
-            };
-            let overflowed = verified.overflowed.iter().take(MAX_LISTED).map(Overflow::warning);
-            let warnings: String = overflowed.chain(routed::warning(&verified.routed)).collect();
+            let warnings = warnings.concat();
             let line_break = if warnings.is_empty() { "" } else { "\n" };
             let sample = verified.selection.paragraph(report.pairs.len());
             draw(&wanted, &whole, fleet.inventory(), &report) + &sample + &missing + line_break + &warnings
         })?;
+        if !self.report.is_empty() {
+            let json = output::document(&verified, JsonForm::Pretty)? + "\n";
+            let unjudged = too_busy(&report).unwrap_or_default() + &unjudged(&report) + &missing;
+            let selection = verified.selection.phrase(report.pairs.len());
+            let texts = Texts { selection, warnings, unjudged, json };
+            let document = document((&wanted, &whole), &report, &kernels, texts);
+            if let Err(failure) = self.report.iter().try_for_each(|file| file.write(&document)) {
+                context.complain(&failure);
+                return Ok(failure.exit);
+            }
+        }
         Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }
 }
@@ -305,7 +334,7 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
         cut |= pair.wanted.is_none() && !pair.arrives;
         heard |= pair.wanted.is_none() && pair.arrives;
         wrong |= pair.verdict != Verdict::Right;
-        medians.extend(worst(pair).and_then(|measured| measured.median));
+        medians.extend(pair.worst().and_then(|measured| measured.median));
     }
     let figure = range(&medians, millis).unwrap_or_else(|| match (is_measured, cut, heard) {
         (false, _, _) => String::new(),
@@ -314,15 +343,6 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
         (true, false, false) => "none".to_owned(),
     });
     if wrong { format!("{figure}!{RED}") } else { figure }
-}
-
-/// The measurement of the address with the largest error. An address without an answer is the worst.
-fn worst(pair: &Pair) -> Option<&Measured> {
-    let error = |measured: &&Measured| match (pair.wanted, measured.error_ns) {
-        (Some(_), None) => (u64::MAX, false),
-        (_, error) => (error.map_or(0, i64::unsigned_abs), measured.median.is_some()),
-    };
-    pair.measured.iter().rev().max_by_key(error)
 }
 
 /// The only address family with silent addresses, with a space.
@@ -339,7 +359,7 @@ fn silent_family(pair: &Pair) -> &'static str {
 }
 
 fn row(pair: &Pair) -> Vec<String> {
-    let worst = worst(pair);
+    let worst = pair.worst();
     let allowed = worst.and_then(|worst| worst.allowed_early_ns.zip(worst.allowed_error_ns));
     let allowed = allowed.map(|(early, late)| format!("-{:.2} to +{:.2}", early as f64 / 1e6, late as f64 / 1e6));
     let wanted_loss = match pair.wanted {

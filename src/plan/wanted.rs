@@ -70,6 +70,12 @@ impl Digest {
     }
 }
 
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 impl Stamp {
     /// True if both stamps are equal, or if both stamps are of clear documents ([`Wanted::is_clear`]).
     ///

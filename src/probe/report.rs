@@ -45,6 +45,17 @@ pub struct Pair {
     pub verdict: Verdict,
 }
 
+impl Pair {
+    /// The measurement of the address with the largest error. An address without an answer is the worst.
+    pub fn worst(&self) -> Option<&Measured> {
+        let error = |measured: &&Measured| match (self.wanted, measured.error_ns) {
+            (Some(_), None) => (u64::MAX, false),
+            (_, error) => (error.map_or(0, i64::unsigned_abs), measured.median.is_some()),
+        };
+        self.measured.iter().rev().max_by_key(error)
+    }
+}
+
 /// The measurement of one address.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -24,6 +24,7 @@ mod offline;
 mod partition;
 mod pki;
 mod programs;
+mod report;
 mod service;
 mod ssh;
 mod survival;

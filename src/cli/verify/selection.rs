@@ -109,6 +109,15 @@ fn on(inventory: &Inventory, members: &[NodeName]) -> Vec<NodeName> {
 }
 
 impl Selection {
+    /// The pairs in a phrase.
+    pub(super) fn phrase(&self, measured: usize) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Chosen => "those of --pairs".to_owned(),
+            Self::Sample { .. } => self.paragraph(measured).trim().to_owned(),
+        }
+    }
+
     /// A paragraph about pairs that were not measured; empty: all pairs were measured.
     pub(super) fn paragraph(&self, measured: usize) -> String {
         match self {
