@@ -1,12 +1,14 @@
 //! The plan without agents: the steps for unshaped interfaces, and the assumptions about the interfaces.
 
+use std::{iter, num::NonZero, panic::resume_unwind, thread};
+
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, OrFail, Steps};
 use crate::{
     cli::inventory_in_use::{InventoryInUse, InventoryOrigin},
     lab::Layout,
-    plan::{Inventory, LineRate, Tree, Wanted, diff},
+    plan::{Inventory, LineRate, NodeLocation, Tree, Wanted, diff},
     topology::{NodeName, Topology},
 };
 
@@ -63,13 +65,27 @@ impl Offline {
     }
 }
 
-/// The steps that put a document in force on unshaped nodes: on all nodes, or on one.
+/// The steps that put a document in force on unshaped nodes: on all nodes, or on one. Each CPU computes one node at a
+/// time.
 pub(super) fn steps<'a>(wanted: &'a Wanted, only: Option<&'a NodeName>) -> Steps<'a> {
-    let nodes = wanted.inventory.nodes.iter().filter(move |(node, _)| only.is_none_or(|only| only == *node));
-    let nodes = nodes.map(|(node, place)| {
+    let steps = move |(node, place): (&'a NodeName, &'a NodeLocation)| {
         let change = diff(wanted.shaping(node, LineRate::UNKNOWN).as_ref(), &Tree::default());
         Ok((node.clone(), place.interface.clone(), change.or_fail(Exit::Refused, node)?.steps))
-    });
+    };
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut nodes = wanted.inventory.nodes.iter().filter(move |(node, _)| only.is_none_or(|only| only == *node));
+    let block = move || {
+        let block: Vec<_> = nodes.by_ref().take(cpus).collect();
+        (!block.is_empty()).then(|| {
+            thread::scope(|scope| {
+                let running: Vec<_> = block.into_iter().map(|node| scope.spawn(move || steps(node))).collect();
+                let join = |running: thread::ScopedJoinHandle<'_, _>| {
+                    running.join().unwrap_or_else(|panic| resume_unwind(panic))
+                };
+                running.into_iter().map(join).collect::<Vec<_>>()
+            })
+        })
+    };
     // No node has a topology yet, so there is always a change.
-    Steps { changed: true, nodes: Box::new(nodes) }
+    Steps { changed: true, nodes: Box::new(iter::from_fn(block).flatten()) }
 }
