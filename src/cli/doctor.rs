@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     agent::{FactsError, facts_here},
-    doctor::{Check, Facts, Finding, Level, Needs, compare, judge},
+    doctor::{AllNeeds, Check, Facts, Finding, Level, Needs, compare, judge},
     fleet::{CallError, split},
     inventory::Resolved,
     plan::{IfName, Inventory, Wanted},
@@ -123,11 +123,13 @@ impl Doctor {
         };
         let wanted = hosts.wanted(topology);
         let mut findings: BTreeMap<NodeName, Vec<Finding>> = BTreeMap::new();
+        let topology = wanted.as_ref().and_then(|wanted| wanted.topology.as_ref());
+        let all_needs = wanted.as_ref().map(AllNeeds::of);
         let places = &hosts.inventory.nodes;
         let interfaces = places.iter().map(|(node, place)| (node.clone(), place.interface.clone())).collect();
         for (node, facts) in &hosts.facts {
             let interface = places.get(node).map(|place| &place.interface).or(self.interface.as_ref());
-            let needs = wanted.as_ref().map(|wanted| needs(wanted, node, facts, interface));
+            let needs = all_needs.as_ref().map(|all| needs(all, topology, node, facts, interface));
             findings.insert(node.clone(), judge(facts, interface, needs.as_ref()));
         }
         for (node, NodeFailure { text, .. }) in hosts.mismatches {
@@ -154,7 +156,7 @@ impl Doctor {
         let diagnosis = Diagnosis {
             ok: exit == Exit::Ok,
             inventory: inventory_in_use.map(|inventory_in_use| inventory_in_use.from),
-            topology: wanted.as_ref().and_then(|wanted| wanted.topology.as_ref()).map(Topology::name),
+            topology: topology.map(Topology::name),
             problems,
             notes,
             nodes: examined.chain(unexamined).collect(),
@@ -211,15 +213,19 @@ impl Hosts {
 }
 
 /// What the document needs of a host. A host that is no node of the topology must satisfy the needs of every node.
-fn needs(wanted: &Wanted, node: &NodeName, facts: &Facts, interface: Option<&IfName>) -> Needs {
+fn needs(
+    all: &AllNeeds<'_>,
+    topology: Option<&Topology>,
+    node: &NodeName,
+    facts: &Facts,
+    interface: Option<&IfName>,
+) -> Needs {
     let examined = facts.interfaces.iter().filter(|(name, _)| interface.is_none_or(|only| only == *name));
     let networks: Vec<_> =
         examined.filter_map(|(_, fact)| fact.known()).flat_map(|fact| fact.addresses.clone()).collect();
-    match &wanted.topology {
-        Some(topology) if !topology.contains(node) && !wanted.inventory.nodes.contains_key(node) => {
-            Needs::of(wanted, topology.nodes(), &networks)
-        }
-        _ => Needs::of(wanted, [node], &networks),
+    match topology {
+        Some(topology) if !all.knows(node) => all.of_nodes(topology.nodes(), &networks),
+        _ => all.of_nodes([node], &networks),
     }
 }
 

@@ -24,7 +24,7 @@ pub use self::{
     },
     fleet::compare,
     kernel::MODULES,
-    needs::{Demand, Needs},
+    needs::{AllNeeds, Demand, Needs},
     traffic::is_meddler,
 };
 use crate::plan::IfName;

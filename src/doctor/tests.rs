@@ -93,7 +93,7 @@ fn needs(count: u8, links: &str) -> Needs {
     let nodes = (1..=count).map(|number| (format!("n{number}").parse().unwrap(), place(number))).collect();
     let wanted = Wanted::default().with_topology(topology, Inventory { nodes, ..Inventory::default() }).unwrap();
     let networks = interface(&mut healthy()).addresses.clone();
-    Needs::of(&wanted, [&"n1".parse().unwrap()], &networks)
+    AllNeeds::of(&wanted).of_nodes([&"n1".parse().unwrap()], &networks)
 }
 
 /// The findings that are not OK, as `level: text`.
@@ -446,4 +446,24 @@ fn nodes_that_differ_from_most_nodes_are_found() {
     assert_eq!(told(&nodes, &BTreeMap::new()), [""; 0]);
     nodes.get_mut(&name(2)).unwrap().boot = "another".to_owned();
     assert_eq!(told(&nodes, &BTreeMap::new()).len(), 2);
+}
+
+#[test]
+fn the_needs_that_follow_from_groups_are_those_of_the_links() {
+    let text = "name = 't'\nzones = { Z1 = 'n[1-3]', Z2 = 'n[4-6]', Z3 = 'n7' }\n[links]\nintra-zone = { rtt = '2ms' }\n\
+                inter-zone = { rtt = '90ms', rate = '1gbit' }\n[[links.override]]\nfrom = 'Z1'\nto = 'n5'\n\
+                delay = '7ms'\nloss = '1%'\n[[links.override]]\nfrom = 'n2'\nto = 'Z3'\nrate = '10mbit'\n";
+    let topology = Topology::parse(Source::new("t.toml", text)).unwrap();
+    let nodes = topology.nodes().to_vec();
+    let wanted = Wanted { topology: Some(topology), ..Wanted::default() };
+    let all = AllNeeds::of(&wanted);
+    let mut distinct = Vec::new();
+    for node in &nodes {
+        let needs = all.of_nodes([node], &[]);
+        assert_eq!(needs, all.of_links(node), "{node}");
+        if !distinct.contains(&needs) {
+            distinct.push(needs);
+        }
+    }
+    assert!(distinct.len() > 2, "{distinct:#?}");
 }

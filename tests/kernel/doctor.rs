@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, shipped};
+use crate::{
+    lab::{Lab, shipped},
+    sshd::Hosts,
+};
 
 /// Links whose rate needs 1.25 MB in flight.
 const RATED: &str = "name = 'rated'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '100ms', rate = '100mbit' }\n";
@@ -80,6 +83,10 @@ fn each_problem_is_named_with_its_node_and_the_command_that_mends_it() {
         let ran = lab.run(["lab", "exec", node, "--", "sh", "-c", &remedy(node, check)]);
         drop(ran.expect(0));
     }
+    // The kernel has removed the IPv6 addresses of the interface that was down.
+    let told = lab.netemctl("doctor").expect(4);
+    assert!(told.stdout.contains("problem n1: interface db0 lacks fd78::1 of the inventory"), "{}", told.stdout);
+    drop(lab.exec("n1", "ip address add fd78::1/64 dev db0 nodad"));
     let told = lab.netemctl(&format!("doctor --topology {rated}")).expect(0);
     assert!(told.stdout.contains("0 problems, "), "{}", told.stdout);
 }
@@ -93,4 +100,22 @@ fn doctor_without_an_agent_names_the_default_route_of_an_interface() {
     assert!(here.stdout.contains(": interface db0 carries a default route\n"), "{}", here.stdout);
     let told = lab.netemctl("doctor").expect(4);
     assert!(told.stdout.contains("problem n1: interface db0 carries a default route\n"), "{}", told.stdout);
+}
+
+#[test]
+fn doctor_examines_hosts_by_https_and_by_ssh_and_leaves_nothing_behind() {
+    let lab = Lab::up_with(&shipped("uniform-3-rtt100.toml"), &["--tls"]);
+    let words = ["lab", "exec", "controller", "--", env!("CARGO_BIN_EXE_netemctl"), "--json", "doctor", "--all"];
+    let by_https = lab.run(words).expect(0).json();
+    assert_eq!(problems(&by_https), [""; 0], "{by_https:#}");
+    assert_eq!(by_https["nodes"].as_object().unwrap().len(), 3);
+    drop(lab);
+
+    let hosts = Hosts::up(&shipped("uniform-3-rtt100.toml"), true);
+    let by_ssh = hosts.netemctl("--json doctor --all").expect(0).json();
+    assert_eq!(problems(&by_ssh), [""; 0], "{by_ssh:#}");
+    for node in ["n1", "n2", "n3"] {
+        assert!(by_ssh["nodes"][node]["facts"]["interfaces"]["db0"]["known"].is_object(), "{by_ssh:#}");
+        hosts.wait_until_clean(node);
+    }
 }
