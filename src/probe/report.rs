@@ -243,6 +243,9 @@ const LOSES: Duration = Duration::from_millis(100);
 /// queues. Two of the queues may be as late as the 90th percentile.
 const TIMES_LATE: u64 = 2;
 
+/// The number of answers that a machine which is hardly late does not make late all together.
+const ENOUGH: u64 = 5;
+
 /// The network's own delay, in nanoseconds: the median over all links without jitter. A few wrong links hardly change
 /// this median.
 pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -> u64 {
@@ -356,10 +359,17 @@ fn verdict(measured: &Measured, expected: Expected, tolerance: Tolerance, noise_
     let is_late = |error: i64, allowed: u64| error > 0 && error.unsigned_abs() > allowed;
     let explained_ns = measured.late_ns.saturating_mul(TIMES_LATE);
     // A wrong delay makes every answer late. A busy machine makes only some answers late.
-    let is_busy_machine = |allowed: u64| {
-        let is_machine_late = u128::from(measured.late_ns) >= LATE.as_nanos();
-        let least = measured.rtts_ns.first().map(|least| least.saturating_sub(echo.rtt.as_nanos()));
-        is_machine_late && least.is_some_and(|late| late <= allowed)
+    let is_machine_late = u128::from(measured.late_ns) >= LATE.as_nanos();
+    let least = measured.rtts_ns.first().map_or(0, |least| least.saturating_sub(echo.rtt.as_nanos()));
+    let is_wrong = |error: i64, allowed: u64| {
+        let is_explained = !is_late(error, allowed.saturating_add(explained_ns));
+        let are_all_late = least > allowed;
+        match (is_machine_late, is_explained) {
+            (true, true) => false,
+            (true, false) => are_all_late,
+            (false, true) => are_all_late && answers >= ENOUGH,
+            (false, false) => true,
+        }
     };
     // On a busy machine, some answers are late and vary.
     let punctual = &measured.rtts_ns[..measured.rtts_ns.len().saturating_sub(measured.rtts_ns.len() / 10)];
@@ -371,9 +381,7 @@ fn verdict(measured: &Measured, expected: Expected, tolerance: Tolerance, noise_
         None if arrived => unless_explained(Verdict::Unanswered),
         None => unless_explained(Verdict::Unreachable),
         Some((error, _)) if is_early(error) => Verdict::Off,
-        Some((error, allowed)) if is_late(error, allowed.saturating_add(explained_ns)) && !is_busy_machine(allowed) => {
-            Verdict::Off
-        }
+        Some((error, allowed)) if is_late(error, allowed) && is_wrong(error, allowed) => Verdict::Off,
         Some((error, allowed)) if is_late(error, allowed) => Verdict::Busy,
         Some(_) if let Some(verdict) = one_way_verdict(measured, expected.request, tolerance) => verdict,
         Some(_) if lost > echo.allowed_losses(sent) => unless_explained(Verdict::Lossy),

@@ -29,6 +29,18 @@ fn tamper(lab: &Lab, node: &str, parameters: &str) {
 }
 
 #[test]
+fn verify_finds_a_delay_that_is_wrong_by_a_millisecond_in_twenty() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    lab.apply(&lab.topology("name = 'r'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '20ms' }\n"));
+    tamper(&lab, "n1", "delay 11ms");
+    let report = lab.verify("--count 20").expect(4).json();
+    assert_eq!(
+        verdicts(&report),
+        ["n1 n2: off", "n1 n3: off", "n2 n1: off", "n2 n3: right", "n3 n1: off", "n3 n2: right"]
+    );
+}
+
+#[test]
 fn verify_finds_swapped_directions_missing_jitter_and_duplicates() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     let file = shipped("uniform-3-rtt100.toml");

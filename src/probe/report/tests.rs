@@ -72,6 +72,15 @@ fn a_long_rtt_or_a_loss_on_a_late_machine_is_busy() {
     };
     assert_eq!(once_in_time(51_000_000), Verdict::Busy, "one answer came in time, so the delay is correct");
     assert_eq!(once_in_time(1_000_000), Verdict::Off, "the machine is not late, so the delay is wrong");
+    // Regression: a delay that was wrong by less than twice the lateness was busy.
+    let all_late = |answers, late_ns| {
+        let sample = Sample { sent: 9, rtts_ns: vec![22_000_000; answers], arrived: 9, late_ns, ..Sample::default() };
+        verdict_on(expected(&link), sample)
+    };
+    assert_eq!(
+        [all_late(9, 2_000_000), all_late(3, 2_000_000), all_late(9, 20_000_000)],
+        [Verdict::Off, Verdict::Busy, Verdict::Busy]
+    );
     let lost = |late_ms: u64| {
         verdict_on(expected(&link), Sample { sent: 3, late_ns: late_ms * 1_000_000, ..Sample::default() })
     };
