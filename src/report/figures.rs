@@ -89,7 +89,7 @@ fn row(pair: &Pair) -> [String; HEADER.len()] {
     let worst = pair.worst();
     let of = |text: fn(&Measured) -> Option<String>| worst.and_then(text).unwrap_or_default();
     let loss = if pair.wanted.is_some() && pair.wanted_loss > 0.0 {
-        format!(" ({} % wanted)", (1e5 * pair.wanted_loss).round() / 1e3)
+        format!(" ({} % expected)", (1e5 * pair.wanted_loss).round() / 1e3)
     } else {
         String::new()
     };
