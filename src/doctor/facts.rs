@@ -63,7 +63,7 @@ pub struct Facts {
     pub time: TimeFacts,
     /// Firewalls and connection tracking.
     pub filtering: Filtering,
-    /// The programs in the node's network namespace that change interfaces, qdiscs or sysctls ([`is_meddler`](super::is_meddler)).
+    /// The programs in the node's network namespace that change interfaces, qdiscs or sysctls.
     pub programs: Fact<BTreeSet<String>>,
     /// The programs of this machine that synchronise its clock.
     pub synchronisers: Fact<BTreeSet<String>>,

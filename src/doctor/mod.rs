@@ -25,7 +25,7 @@ pub use self::{
     fleet::compare,
     kernel::MODULES,
     needs::{AllNeeds, Demand, Needs},
-    traffic::is_meddler,
+    traffic::is_network_program,
 };
 use crate::plan::IfName;
 

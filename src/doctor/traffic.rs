@@ -10,55 +10,55 @@ const FULL: u64 = 90;
 const HALF_FULL: u64 = 50;
 
 /// A program that changes interfaces, qdiscs or sysctls.
-struct Meddler {
+struct NetworkProgram {
     name: &'static str,
     effect: &'static str,
     remedy: &'static str,
 }
 
-const MEDDLERS: [Meddler; 7] = [
-    Meddler {
+const NETWORK_PROGRAMS: [NetworkProgram; 7] = [
+    NetworkProgram {
         name: "NetworkManager",
         effect: "it can set an interface down, and replaces the qdiscs of an interface by those of its profile",
         remedy: "nmcli device set INTERFACE managed no",
     },
-    Meddler {
+    NetworkProgram {
         name: "tuned",
         effect: "its profile sets sysctls of TCP again at each start",
         remedy: "systemctl stop tuned, or write a profile",
     },
-    Meddler {
+    NetworkProgram {
         name: "cilium-agent",
         effect: "it attaches BPF programs (tcx, XDP) to interfaces, which see packets before netemctl's filters",
         remedy: "leave the interface out: cilium config set devices OTHER; see: bpftool net",
     },
-    Meddler {
+    NetworkProgram {
         name: "calico-node",
         effect: "its BPF mode attaches programs to interfaces, which see packets before netemctl's filters",
         remedy: "leave the interface out: bpfDataIfacePattern; see: bpftool net",
     },
-    Meddler {
+    NetworkProgram {
         name: "chaos-daemon",
         effect: "it replaces qdiscs during its own experiments",
         remedy: "end the experiments of Chaos Mesh",
     },
-    Meddler {
+    NetworkProgram {
         name: "chaosd",
         effect: "it replaces qdiscs during its own experiments",
         remedy: "systemctl stop chaosd",
     },
-    Meddler { name: "pumba", effect: "it replaces qdiscs during its own experiments", remedy: "end pumba" },
+    NetworkProgram { name: "pumba", effect: "it replaces qdiscs during its own experiments", remedy: "end pumba" },
 ];
 
 /// True if a program of this name changes interfaces, qdiscs or sysctls.
-pub fn is_meddler(name: &str) -> bool {
-    MEDDLERS.iter().any(|meddler| meddler.name == name)
+pub fn is_network_program(name: &str) -> bool {
+    NETWORK_PROGRAMS.iter().any(|program| program.name == name)
 }
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![tracking(&facts.filtering), firewall(&facts.filtering)];
     match &facts.programs {
-        Fact::Known(programs) => findings.extend(meddlers(programs)),
+        Fact::Known(programs) => findings.extend(network_programs(programs)),
         Fact::NotKnown(why) => findings.push(Check::Programs.not_known("the programs of the node", why)),
     }
     findings
@@ -108,10 +108,10 @@ fn firewall(filtering: &Filtering) -> Finding {
     })
 }
 
-fn meddlers(programs: &BTreeSet<String>) -> Vec<Finding> {
-    let running = MEDDLERS.into_iter().filter(|meddler| programs.contains(meddler.name));
+fn network_programs(programs: &BTreeSet<String>) -> Vec<Finding> {
+    let running = NETWORK_PROGRAMS.into_iter().filter(|program| programs.contains(program.name));
     let found: Vec<_> = running
-        .map(|Meddler { name, effect, remedy }| {
+        .map(|NetworkProgram { name, effect, remedy }| {
             Check::Programs.note(format!("{name} runs")).effect(effect).remedy(remedy)
         })
         .collect();

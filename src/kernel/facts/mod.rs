@@ -25,7 +25,7 @@ use rtnetlink::packet_route::{
 };
 
 use super::{KernelError, Process, namespace::about, network_number, socket::Socket, tc::Request};
-use crate::doctor::{Fact, NeighbourTable, Rights, TcpFacts, is_meddler};
+use crate::doctor::{Fact, NeighbourTable, Rights, TcpFacts, is_network_program};
 
 /// The capabilities that an agent needs: `CAP_NET_ADMIN` to shape, and `CAP_NET_RAW` to measure and to reject.
 pub const NEEDED_CAPABILITIES: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
@@ -136,7 +136,7 @@ pub fn programs() -> Fact<BTreeSet<String>> {
         let own = network_number(std::process::id().cast_signed(), gettid().as_raw())?;
         let processes = Process::in_networks(|network| network == own)?;
         Ok::<_, io::Error>(
-            processes.iter().map(Process::name).filter(|name| is_meddler(name)).map(str::to_owned).collect(),
+            processes.iter().map(Process::name).filter(|name| is_network_program(name)).map(str::to_owned).collect(),
         )
     };
     names().into()
