@@ -439,7 +439,7 @@ mod tests {
         let judged = |v4: &[u64], v6: &[u64]| {
             let samples = ["10.78.0.2", "fd78::2"].map(|address| address.parse().unwrap());
             let samples = samples.into_iter().zip([sample(v4), sample(v6)]).collect();
-            judge((&from, &to), expected, samples, Tolerance::default(), 200_000)
+            judge((&from, &to), expected, samples, [Tolerance::default(); 2], 200_000)
         };
         let slow = judged(&[100; 9], &[120; 9]);
         assert_eq!(cell(&mut [&slow].into_iter()), format!("120.0!{RED}"));

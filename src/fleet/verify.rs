@@ -11,7 +11,8 @@ use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, split};
 use crate::{
     plan::{Dice, Wanted},
     probe::{
-        Expectation, Expected, Ledger, Pairs, Report, Tolerance, check, judge, latest_answer, noise_ns, probe_spacing,
+        Expectation, Expected, Ledger, Pairs, Report, Tolerance, check, judge, latest_answer, noise_ns,
+        one_way_noise_ns, probe_spacing,
     },
     topology::{Link, NodeName},
     wire::{GetStamp, Probe},
@@ -202,12 +203,16 @@ impl Fleet {
             Some(((from, to), expected, samples))
         });
         let ways: Vec<_> = ways.collect();
-        let answered = ways.iter().flat_map(|(_, expected, samples)| {
-            expected.echo.into_iter().flat_map(move |echo| samples.iter().map(move |(_, sample)| (echo, sample)))
-        });
-        let noise_ns = noise_ns(answered);
+        let measured = |expectation: fn(&Expected) -> Option<Expectation>| {
+            ways.iter().flat_map(move |(_, expected, samples)| {
+                let expectation = expectation(expected).into_iter();
+                expectation.flat_map(move |expected| samples.iter().map(move |(_, sample)| (expected, sample)))
+            })
+        };
+        let noise_ns = noise_ns(measured(|expected| expected.echo));
+        let one_way = tolerance.on_network(one_way_noise_ns(measured(|expected| expected.request)));
         let tolerance = tolerance.on_network(noise_ns);
-        let judge = |(ends, expected, samples)| judge(ends, expected, samples, tolerance, noise_ns);
+        let judge = |(ends, expected, samples)| judge(ends, expected, samples, [tolerance, one_way], noise_ns);
         Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 

@@ -24,4 +24,4 @@ pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
 pub use filtered::Filtered;
 pub use ledger::{Ledger, Sample, check};
 pub use pairs::Pairs;
-pub use report::{Expected, Measured, Pair, Report, Verdict, judge, noise_ns};
+pub use report::{Expected, Measured, Pair, Report, Verdict, judge, noise_ns, one_way_noise_ns};

@@ -253,19 +253,38 @@ pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -
         let median = median(&sample.rtts_ns).filter(|_| expected.is_plain())?;
         median.checked_sub(expected.rtt.as_nanos())
     };
-    let mut added: Vec<u64> = measured.filter_map(added).collect();
-    added.sort_unstable();
-    added.get(added.len() / 2).copied().unwrap_or_default()
+    middle(measured.filter_map(added).collect())
 }
 
-/// Judges one ordered pair. `noise_ns` is the network's own delay, in nanoseconds.
+/// The same for one-way delays, in nanoseconds. The sender's program stamps a request before the kernel does, so a one-way
+/// delay may have more noise than an RTT.
+pub fn one_way_noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -> u64 {
+    let added = |(expected, sample): (Expectation, &Sample)| {
+        let median = one_way_median(sample).filter(|_| expected.is_plain())?;
+        u64::try_from(median).ok()?.checked_sub(expected.rtt.as_nanos())
+    };
+    middle(measured.filter_map(added).collect())
+}
+
+fn middle(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn one_way_median(sample: &Sample) -> Option<i64> {
+    sample.delays_ns.get(sample.delays_ns.len() / 2).copied()
+}
+
+/// Judges one ordered pair. `tolerances`: of RTTs and of one-way delays. `noise_ns`: the network's own delay, in
+/// nanoseconds.
 pub fn judge(
     (from, to): (&NodeName, &NodeName),
     expected: Expected,
     samples: Vec<(IpAddr, Sample)>,
-    tolerance: Tolerance,
+    tolerances: [Tolerance; 2],
     noise_ns: u64,
 ) -> Pair {
+    let [tolerance, one_way] = tolerances;
     let wanted_loss = expected.echo.map_or(1.0, |echo| echo.loss);
     let expected = Expected {
         echo: expected.echo.filter(Expectation::gets_through),
@@ -273,7 +292,7 @@ pub fn judge(
     };
     let measured: Vec<Measured> =
         samples.into_iter().map(|(address, sample)| measure(address, sample, expected, tolerance)).collect();
-    let verdict = measured.iter().map(|measured| verdict(measured, expected, tolerance, noise_ns)).max();
+    let verdict = measured.iter().map(|measured| verdict(measured, expected, one_way, noise_ns)).max();
     let sent = measured.iter().map(|measured| u64::from(measured.sent)).min().unwrap_or_default();
     let requests = expected.echo.and_then(|echo| echo.requests_to_tell_loss());
     Pair {
@@ -292,9 +311,9 @@ pub fn judge(
 }
 
 fn measure(address: IpAddr, sample: Sample, expected: Expected, tolerance: Tolerance) -> Measured {
+    let one_way_ns = one_way_median(&sample);
     let Sample { sent, rtts_ns, delays_ns, duplicates, reordered, arrived, late_ns, mute, filtered } = sample;
     let answers = rtts_ns.len() as u64;
-    let one_way_ns = delays_ns.get(delays_ns.len() / 2).copied();
     let one_way_error =
         |(median, request): (i64, Expectation)| median.saturating_sub(request.rtt.as_nanos().cast_signed());
     let median = median(&rtts_ns);
@@ -330,7 +349,7 @@ fn measure(address: IpAddr, sample: Sample, expected: Expected, tolerance: Toler
     }
 }
 
-fn verdict(measured: &Measured, expected: Expected, tolerance: Tolerance, noise_ns: u64) -> Verdict {
+fn verdict(measured: &Measured, expected: Expected, one_way: Tolerance, noise_ns: u64) -> Verdict {
     let (sent, answers) = (measured.sent, measured.rtts_ns.len() as u64);
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
@@ -383,7 +402,7 @@ fn verdict(measured: &Measured, expected: Expected, tolerance: Tolerance, noise_
         Some((error, _)) if is_early(error) => Verdict::Off,
         Some((error, allowed)) if is_late(error, allowed) && is_wrong(error, allowed) => Verdict::Off,
         Some((error, allowed)) if is_late(error, allowed) => Verdict::Busy,
-        Some(_) if let Some(verdict) = one_way_verdict(measured, expected.request, tolerance) => verdict,
+        Some(_) if let Some(verdict) = one_way_verdict(measured, expected.request, one_way) => verdict,
         Some(_) if lost > echo.allowed_losses(sent) => unless_explained(Verdict::Lossy),
         Some(_) if measured.duplicates > 0 && echo.duplicates == 0.0 => Verdict::Duplicates,
         Some(_) if deviation(punctual).is_some_and(is_steady) => Verdict::Steady,

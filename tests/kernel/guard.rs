@@ -225,7 +225,7 @@ fn a_foreign_filter_among_ours_prevents_partition_but_neither_heal_nor_clear() {
 }
 
 #[test]
-fn a_node_that_fails_at_commit_makes_every_node_roll_back() {
+fn a_node_that_fails_after_prepare_lets_no_node_change() {
     let lab = Lab::hierarchical();
     let before = lab.tc();
     let inventory = inventory_of(&lab);
@@ -242,7 +242,7 @@ fn a_node_that_fails_at_commit_makes_every_node_roll_back() {
         drop(lab.exec("n5", "ip link set db0 down"));
         drop(lab.exec("n5", "ip link set db0 name gone0"));
         match prepared.commit(&CancellationToken::new()).await {
-            Err(TransactionError::Nodes { phase: Phase::Commit, failures, left }) => {
+            Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left }) => {
                 assert_eq!(failures.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["n5"]);
                 assert!(left.is_empty(), "{left:?}");
             }

@@ -93,5 +93,5 @@ fn judged((from, to): (usize, usize), zone_size: usize, tolerance: Tolerance) ->
     let sample = Sample { sent: 10, rtts_ns, delays_ns, arrived, mute, late_ns: 40_000, ..Sample::default() };
     let [from, to]: [NodeName; 2] = [from, to].map(|number| format!("n{number}").parse().unwrap());
     let address: IpAddr = [192, 0, 2, u8::try_from(to.as_ref()[1..].parse::<usize>().unwrap() % 250).unwrap()].into();
-    judge((&from, &to), expected, vec![(address, sample)], tolerance, NOISE_NS)
+    judge((&from, &to), expected, vec![(address, sample)], [tolerance; 2], NOISE_NS)
 }

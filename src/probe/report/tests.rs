@@ -24,7 +24,7 @@ fn judged_as(expected: Expected, sent: u32, rtts_ms: &[u64], arrived: u32) -> Ve
 
 fn verdict_on(expected: Expected, sample: Sample) -> Verdict {
     let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
-    judge((&from, &to), expected, vec![([192, 0, 2, 1].into(), sample)], Tolerance::default(), 200_000).verdict
+    judge((&from, &to), expected, vec![([192, 0, 2, 1].into(), sample)], [Tolerance::default(); 2], 200_000).verdict
 }
 
 fn lan() -> Expectation {
@@ -228,4 +228,14 @@ fn a_wrong_one_way_delay_is_wrong_even_if_the_rtt_is_right() {
 
 fn share(text: &str) -> Probability {
     text.parse().unwrap()
+}
+
+/// Regression test: the time from the stamp of a request to the kernel counted as an error of the link.
+#[test]
+fn the_noise_of_one_way_delays_is_measured() {
+    let sample = |delay_us: i64| Sample { delays_ns: vec![delay_us * 1_000; 3], ..Sample::default() };
+    let samples = [sample(60), sample(110), sample(90), sample(10_050)];
+    let noise_ns = one_way_noise_ns(samples.iter().map(|sample| (lan(), sample)));
+    assert_eq!(noise_ns, 110_000);
+    assert_eq!(Tolerance::default().on_network(noise_ns).floor_ns, 440_000);
 }
