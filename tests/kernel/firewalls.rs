@@ -97,7 +97,7 @@ fn a_firewall_that_drops_echoes_is_not_reported_as_a_broken_link() {
 fn a_rate_limit_of_echoes_is_not_reported_as_loss_on_a_link() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     lab.apply(&shipped("uniform-3-rtt100.toml"));
-    let limited = "iptables-legacy -A INPUT -p icmp --icmp-type echo-request -m limit --limit 1/second --limit-burst 2 \
+    let limited = "iptables-legacy -A INPUT -p icmp --icmp-type echo-request -m limit --limit 5/second --limit-burst 2 \
                    -j ACCEPT && iptables-legacy -A INPUT -p icmp --icmp-type echo-request -j DROP";
     let (report, drawn) = verified_with(&lab, limited, 40);
     assert_eq!(not_right(&report), ["n1-n3 filtered requests_in", "n2-n3 filtered requests_in"]);
