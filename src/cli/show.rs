@@ -11,10 +11,13 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    render::{Axis, count, grid, range, table},
+    render::{Axis, count, grid, table},
     topology_file,
 };
-use crate::topology::{Delay, Link, NodeGroups, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
+use crate::{
+    report::range,
+    topology::{Delay, Link, NodeGroups, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist},
+};
 
 /// The maximum number of rows for one link that many separate pairs of nodes have.
 const MAX_ROWS: usize = 12;
@@ -140,12 +143,11 @@ fn rtts(topology: &Topology, groups: &NodeGroups<'_>) -> String {
             return String::new();
         }
         let others = groups_of(other);
-        let rtts: Vec<_> = groups_of(one)
+        let rtts = groups_of(one)
             .into_iter()
             .flat_map(|a| others.iter().map(move |&b| (a, b)))
-            .filter_map(|(a, b)| Some(delays[a][b]? + delays[b][a]?))
-            .collect();
-        range(&rtts, |rtt| rtt.to_string()).unwrap_or_default()
+            .filter_map(|(a, b)| Some(delays[a][b]? + delays[b][a]?));
+        range(rtts, |rtt| rtt.to_string()).unwrap_or_default()
     })
 }
 

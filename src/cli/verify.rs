@@ -17,7 +17,7 @@ use super::{
     counters::Overflow,
     output::{self, JsonForm},
     progress::Progress,
-    render::{Axis, count, escape::RED, matrix, millis, range, table},
+    render::{Axis, count, escape::RED, matrix, millis, table},
     report::{ReportFile, Texts, document},
     routed,
     timing::time_limit,
@@ -27,6 +27,7 @@ use crate::{
     fleet::{Pace, Terms, split},
     plan::{Inventory, Partition, Wanted},
     probe::{Measured, Pair, Report, Tolerance, Verdict},
+    report::range,
     topology::{NodeName, Rtt, hostlist},
     wire::{GetCounters, GetHost, Host, Routed},
 };
@@ -336,7 +337,7 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
         wrong |= pair.verdict != Verdict::Right;
         medians.extend(pair.worst().and_then(|measured| measured.median));
     }
-    let figure = range(&medians, millis).unwrap_or_else(|| match (is_measured, cut, heard) {
+    let figure = range(medians.into_iter(), millis).unwrap_or_else(|| match (is_measured, cut, heard) {
         (false, _, _) => String::new(),
         (true, true, _) => "cut".to_owned(),
         (true, false, true) => "heard".to_owned(),

@@ -10,9 +10,9 @@ pub(super) fn median(ascending: &[u64]) -> Option<u64> {
 }
 
 /// The quantile of ascending values: the smallest value that at least this percentage of the values does not exceed
-/// (RFC 2330 section 11.3).
-pub(super) fn percentile(ascending: &[u64], percent: usize) -> Option<u64> {
-    ascending.get((ascending.len() * percent).div_ceil(100).checked_sub(1)?).copied()
+/// (RFC 2330 section 11.3). 0 %: the smallest value.
+pub(crate) fn percentile<T: Copy>(ascending: &[T], percent: usize) -> Option<T> {
+    ascending.get((ascending.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 /// The standard deviation of a sample, in the unit of the values; `None`: fewer than two values.
@@ -50,7 +50,8 @@ mod tests {
         let hundred: Vec<u64> = (1..=100).collect();
         assert_eq!([1, 50, 99, 100].map(|percent| percentile(&hundred, percent)), [1, 50, 99, 100].map(Some));
         assert_eq!([1, 99].map(|percent| percentile(&[7, 8, 9], percent)), [Some(7), Some(9)]);
-        assert_eq!(percentile(&[], 50), None);
+        assert_eq!([0, 1, 50, 99, 100].map(|percent| percentile(&[1, 2, 3, 4], percent)), [1, 1, 2, 4, 4].map(Some));
+        assert_eq!(percentile::<u64>(&[], 50), None);
         assert_eq!([median(&[1, 2, 4]), median(&[1, 2, 4, 9]), median(&[])], [Some(2), Some(3), None]);
     }
 

@@ -21,6 +21,7 @@ mod tap;
 
 pub use echo::echo;
 pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
+pub(crate) use figures::percentile;
 pub use filtered::Filtered;
 pub use ledger::{Ledger, Sample, check};
 pub use pairs::Pairs;

@@ -2,7 +2,7 @@
 
 use super::Document;
 use crate::{
-    probe::{Measured, Pair, Verdict},
+    probe::{Measured, Pair, Verdict, percentile},
     topology::Rtt,
 };
 
@@ -46,21 +46,13 @@ pub(super) fn grouped(number: usize) -> String {
 }
 
 /// The least and the greatest value in one text; `None`: there are no values.
-pub(super) fn range<T: Ord + Copy>(values: impl Iterator<Item = T>, text: impl Fn(T) -> String) -> Option<String> {
+pub(crate) fn range<T: Ord + Copy>(values: impl Iterator<Item = T>, text: impl Fn(T) -> String) -> Option<String> {
     let (least, most) = values.fold(None, |range, value| {
         let (least, most) = range.unwrap_or((value, value));
         Some((value.min(least), value.max(most)))
     })?;
     let (least, most) = (text(least), text(most));
     Some(if least == most { least } else { format!("{least}–{most}") })
-}
-
-/// The value at a share of sorted values, by the nearest rank.
-pub(super) fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
-    let last = sorted.len().checked_sub(1)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share is between 0 and 1")]
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    Some(sorted[rank.saturating_sub(1).min(last)])
 }
 
 /// The largest expected error on the side of this error, in nanoseconds.
@@ -134,7 +126,7 @@ impl Distribution {
         let mut errors: Vec<i64> = pairs.iter().filter_map(|pair| pair.worst()?.error_ns).collect();
         errors.sort_unstable();
         let [least, low, median, high, most] =
-            [0.0, 0.02, 0.5, 0.98, 1.0].map(|share| percentile(&errors, share).unwrap_or_default());
+            [0, 2, 50, 98, 100].map(|percent| percentile(&errors, percent).unwrap_or_default());
         if errors.is_empty() {
             return None;
         }
@@ -185,12 +177,6 @@ impl Distribution {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_percentile_is_a_measured_value() {
-        assert_eq!([0.01, 0.5, 0.99, 1.0].map(|share| percentile(&[1, 2, 3, 4], share)), [1, 2, 4, 4].map(Some));
-        assert_eq!(percentile::<u64>(&[], 0.5), None);
-    }
 
     #[test]
     fn times_have_three_digits_and_numbers_have_commas() {

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use super::{
     Document, Zone,
     colour::Rgb,
-    figures::{allowed_ns, ms, percentile, range, signed_ms, wanted, wanted_ms},
+    figures::{allowed_ns, ms, range, signed_ms, wanted, wanted_ms},
 };
 use crate::{
-    probe::{Pair, Verdict},
+    probe::{Pair, Verdict, percentile},
     topology::{NodeName, hostlist},
 };
 
@@ -226,7 +226,7 @@ impl<'a> Grid<'a> {
 
     /// The median of the medians.
     fn measured(&self, pairs: &[&Pair]) -> Option<(String, Fill)> {
-        let median = percentile(&medians(pairs), 0.5)?;
+        let median = percentile(&medians(pairs), 50)?;
         Some((ms(median), self.magnitude(median)))
     }
 

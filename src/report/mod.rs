@@ -10,6 +10,7 @@ mod html;
 mod markdown;
 mod svg;
 
+pub(crate) use self::figures::range;
 use crate::{probe::Report, topology::NodeName};
 
 /// The format of a report, by the ending of its file.
@@ -110,7 +111,7 @@ impl Document<'_> {
         let kernels: Vec<String> = self.kernels.iter().map(|(kernel, nodes)| format!("{kernel} ({nodes})")).collect();
         let nodes: usize = self.zones.iter().map(|zone| zone.nodes.len()).sum();
         let requests = self.report.pairs.iter().flat_map(|pair| &pair.measured).map(|measured| measured.sent);
-        let requests = figures::range(requests.map(u64::from), |sent| sent.to_string());
+        let requests = range(requests.map(u64::from), |sent| sent.to_string());
         let tolerance = self.report.tolerance;
         vec![
             ("Result", self.result()),

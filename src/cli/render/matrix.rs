@@ -39,12 +39,6 @@ impl Axis {
     }
 }
 
-/// The least and the greatest value in one text; `None`: there are no values.
-pub(in crate::cli) fn range<T: Ord + Copy>(values: &[T], text: impl Fn(T) -> String) -> Option<String> {
-    let (least, most) = (text(*values.iter().min()?), text(*values.iter().max()?));
-    Some(if least == most { least } else { format!("{least}–{most}") })
-}
-
 /// Draws the matrix.
 ///
 /// `cell` makes the text of a cell from the ordered pairs of its row and column. `cell` gets at least one pair. A cell

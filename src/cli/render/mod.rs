@@ -6,7 +6,7 @@ mod matrix;
 mod table;
 
 pub(super) use fit::{columns, fitted};
-pub(super) use matrix::{Axis, grid, matrix, range};
+pub(super) use matrix::{Axis, grid, matrix};
 pub(super) use table::table;
 
 use std::{collections::BTreeMap, io::IsTerminal, net::IpAddr};

@@ -1,5 +1,7 @@
 //! The pairs that `verify` measures: all, those of `--pairs`, or a sample.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
@@ -70,8 +72,8 @@ impl PairOptions {
             let seed = self.seed.unwrap_or_else(|| dice().throw());
             let in_zones = wanted.zones().into_values();
             let mut zones: Vec<Vec<NodeName>> = in_zones.map(|members| on(inventory, members)).collect();
-            let is_outside = |node: &&NodeName| !zones.iter().any(|zone| zone.contains(node));
-            let rest: Vec<NodeName> = nodes().filter(is_outside).cloned().collect();
+            let named: BTreeSet<&NodeName> = zones.iter().flatten().collect();
+            let rest: Vec<NodeName> = nodes().filter(|node| !named.contains(node)).cloned().collect();
             zones.push(rest);
             return Ok((Pairs::sample(zones.iter().map(Vec::as_slice), seed), Selection::Sample { seed, of: all }));
         }
